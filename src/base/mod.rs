@@ -1,0 +1,6 @@
+//! Bytes, time, digests, encodings and bounds. Knows nothing of DIM's messages.
+
+pub mod digest;
+pub mod encode;
+pub mod limits;
+pub mod time;

@@ -1,0 +1,3 @@
+//! How to be somebody in DIM.
+
+pub mod account;

@@ -1,0 +1,67 @@
+//! IDs that have been read before, and bare names that stand for an ID (ANS).
+//!
+//! Reading an ID costs two hashes; a shard reads the same few thousand again and again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::id::Id;
+
+/// IDs kept for reading again; when full, all are forgotten and gathered anew, which needs no
+/// bookkeeping on the hot path.
+pub const NAMES_KEPT_MAX: usize = 65_536;
+
+/// The address name service of a station: short names and what they stand for.
+#[derive(Debug, Default)]
+pub struct Ans {
+    records: HashMap<String, Id>,
+}
+
+impl Ans {
+    /// A table of configured names. Built-in names cannot be replaced: see [`Id::parse_with`].
+    pub fn new(records: impl IntoIterator<Item = (String, Id)>) -> Self {
+        Self {
+            records: records.into_iter().collect(),
+        }
+    }
+
+    /// The ID that a configured name stands for.
+    pub fn resolve(&self, name: &str) -> Option<&Id> {
+        self.records.get(name)
+    }
+}
+
+/// Reads IDs and remembers them.
+#[derive(Debug, Default)]
+pub struct Names {
+    known: HashMap<Box<str>, Id>,
+    ans: Arc<Ans>,
+}
+
+impl Names {
+    /// With the station's configured names.
+    pub fn new(ans: Arc<Ans>) -> Self {
+        Self {
+            known: HashMap::new(),
+            ans,
+        }
+    }
+
+    /// The configured names.
+    pub fn ans(&self) -> &Ans {
+        &self.ans
+    }
+
+    /// The ID that a text stands for, or none.
+    pub fn read(&mut self, text: &str) -> Option<Id> {
+        if let Some(id) = self.known.get(text) {
+            return Some(id.clone());
+        }
+        let id = Id::parse_with(text, |name| self.ans.resolve(name).cloned()).ok()?;
+        if self.known.len() >= NAMES_KEPT_MAX {
+            self.known.clear();
+        }
+        self.known.insert(text.into(), id.clone());
+        Some(id)
+    }
+}

@@ -1,0 +1,15 @@
+//! The nouns of DIM as they travel: identifiers, metas, documents, messages, contents and commands,
+//! as sent and unproven.
+
+pub mod address;
+pub mod command;
+pub mod compat;
+pub mod content;
+pub mod directory;
+pub mod document;
+pub mod error;
+pub mod id;
+pub mod json;
+pub mod message;
+pub mod meta;
+pub mod splice;

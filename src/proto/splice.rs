@@ -1,0 +1,192 @@
+//! A relayed message: the original bytes with the station's routing fields in place of the
+//! sender's, and nothing else touched.
+//!
+//! What a client says about routing is dropped (anybody could say it); short names leave as long
+//! ones, since not every client reads them; `keys` is narrowed to the one device that a copy is for.
+
+use bytes::{Bytes, BytesMut};
+
+use super::id::Id;
+use super::json::Parser;
+use super::message::{Field, Member, ReliableMessage};
+
+/// What the station adds to a copy.
+#[derive(Debug, Clone, Copy)]
+pub struct Routing<'a> {
+    /// The sender's terminal as the session has it; `/` alone when there is none.
+    pub from: &'a str,
+    /// Whose copy it is: the receiver, dressed with a terminal where the copy is for one device.
+    pub rcpt: &'a Id,
+    /// The station's ID.
+    pub station: &'a Id,
+    /// When the station received it, in seconds since 1970.
+    pub time: f64,
+}
+
+/// The bytes of a copy.
+pub fn relay(message: &ReliableMessage, routing: Routing<'_>, parser: &mut Parser) -> Bytes {
+    let raw = message.raw();
+    let keys = narrowed_keys(message, routing.rcpt, parser);
+    let mut out = BytesMut::with_capacity(raw.len() + 320);
+    out.extend_from_slice(b"{");
+    // Neighbouring members that stay as they are leave in one piece, separators included.
+    let mut run: Option<std::ops::Range<usize>> = None;
+    for member in &message.members {
+        let replaced = keys.is_some() && matches!(member.field, Field::Keys | Field::Key);
+        if member.field == Field::Routing || replaced || member.short {
+            flush(&mut out, raw, &mut run);
+            if member.short && !replaced {
+                renamed(&mut out, raw, member);
+            }
+            continue;
+        }
+        run = Some(run.map_or(member.whole.clone(), |r| r.start..member.whole.end));
+    }
+    flush(&mut out, raw, &mut run);
+    if let Some(keys) = keys {
+        named(&mut out, "keys", keys.as_bytes());
+    }
+    named(&mut out, "from", quoted(routing.from).as_bytes());
+    named(&mut out, "rcpt", quoted(routing.rcpt.as_str()).as_bytes());
+    let station = quoted(routing.station.as_str());
+    let trace = format!(
+        r#"[{{"ID":{station},"did":{station},"time":{:.6}}}]"#,
+        routing.time
+    );
+    named(&mut out, "traces", trace.as_bytes());
+    out.extend_from_slice(b"}");
+    out.freeze()
+}
+
+fn flush(out: &mut BytesMut, raw: &Bytes, run: &mut Option<std::ops::Range<usize>>) {
+    if let Some(bytes) = run.take().and_then(|range| raw.get(range)) {
+        comma(out);
+        out.extend_from_slice(bytes);
+    }
+}
+
+fn renamed(out: &mut BytesMut, raw: &Bytes, member: &Member) {
+    let name = match member.field {
+        Field::Sender => "sender",
+        Field::Receiver => "receiver",
+        Field::Time => "time",
+        Field::Type => "type",
+        Field::Group => "group",
+        Field::Data => "data",
+        Field::Keys => "keys",
+        Field::Key => "key",
+        Field::Signature => "signature",
+        Field::Meta => "meta",
+        Field::Visa => "visa",
+        Field::Iv | Field::Routing | Field::Other => return,
+    };
+    if let Some(value) = raw.get(member.value.clone()) {
+        named(out, name, value);
+    }
+}
+
+fn named(out: &mut BytesMut, name: &str, value: &[u8]) {
+    comma(out);
+    out.extend_from_slice(b"\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    out.extend_from_slice(value);
+}
+
+fn comma(out: &mut BytesMut) {
+    if out.len() > 1 {
+        out.extend_from_slice(b",");
+    }
+}
+
+/// JSON text of a string.
+pub(crate) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// `keys` for a copy that is for one device, when it is not that already: clients take exactly the
+/// entry of their own terminal, so one that was made for the whole user is named anew.
+fn narrowed_keys(message: &ReliableMessage, rcpt: &Id, parser: &mut Parser) -> Option<String> {
+    rcpt.terminal()?;
+    let keys = message.keys(parser);
+    let naked = rcpt.naked();
+    let own = |name: &str| name == rcpt.as_str();
+    if message.member(Field::Keys).is_some() && keys.len() == 1 && own(&keys.first()?.0) {
+        return None;
+    }
+    let (_, key) = keys
+        .iter()
+        .find(|(name, _)| own(name))
+        .or_else(|| keys.iter().find(|(name, _)| name == naked.as_str()))?;
+    let digest = match message.value(Field::Keys, parser) {
+        Some(serde_json::Value::Object(map)) => {
+            map.get("digest").map(|d| format!(",\"digest\":{d}"))
+        }
+        _ => None,
+    };
+    Some(format!(
+        "{{{}:{}{}}}",
+        quoted(rcpt.as_str()),
+        quoted(key),
+        digest.unwrap_or_default()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::directory::Names;
+    use serde_json::{Value, json};
+
+    const USER: &str = "0x4C33A4B2e6f267FFA7691d661E21EC01fbD5f13D";
+
+    fn spliced(text: &str, rcpt: &str) -> (String, Value) {
+        let mut parser = Parser::default();
+        let raw = Bytes::copy_from_slice(text.as_bytes());
+        let message =
+            ReliableMessage::parse(raw, &mut parser, &mut Names::default()).expect("a message");
+        let rcpt = Id::parse(rcpt).expect("an id");
+        let station = Id::moky();
+        let routing = Routing {
+            from: "/",
+            rcpt: &rcpt,
+            station: &station,
+            time: 5.25,
+        };
+        let bytes = relay(&message, routing, &mut parser);
+        let text = String::from_utf8(bytes.to_vec()).expect("utf-8");
+        let value = serde_json::from_str(&text).expect("json");
+        (text, value)
+    }
+
+    #[test]
+    fn the_clients_own_routing_is_dropped_and_the_rest_keeps_its_bytes() {
+        let text = format!(
+            r#"{{"traces":[1], "sender" : "{USER}", "rcpt":"x","receiver":"{USER}","y": 1.50 ,"data":"YQ\/=","from":"/a","signature":"AA=="}}"#
+        );
+        let (out, value) = spliced(&text, USER);
+        assert!(out.starts_with(&format!(r#"{{"sender" : "{USER}","receiver":"{USER}","y": 1.50 ,"data":"YQ\/=","signature":"AA==","from":"/""#)), "{out}");
+        assert_eq!(value["rcpt"], USER);
+        assert_eq!(value["traces"][0]["time"], json!(5.25));
+        assert_eq!(value["traces"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn a_copy_for_one_device_has_its_key_only() {
+        let text = format!(
+            r#"{{"sender":"{USER}","receiver":"{USER}","data":"AAAA","keys":{{"{USER}/a":"QQ==","{USER}/b":"Qg==","digest":"d"}},"signature":"AA=="}}"#
+        );
+        let (_, value) = spliced(&text, &format!("{USER}/b"));
+        assert_eq!(
+            value["keys"],
+            json!({format!("{USER}/b"): "Qg==", "digest": "d"})
+        );
+        let (_, value) = spliced(&text, USER);
+        assert_eq!(value["keys"].as_object().map(|k| k.len()), Some(3));
+        let old = format!(r#"{{"F":"{USER}","R":"{USER}","D":"AAAA","K":"QQ==","V":"AA=="}}"#);
+        let (_, value) = spliced(&old, &format!("{USER}/b"));
+        assert_eq!(value["keys"], json!({format!("{USER}/b"): "QQ=="}));
+        assert_eq!(value["key"], Value::Null);
+        assert_eq!(value["sender"], USER);
+    }
+}

@@ -1,0 +1,101 @@
+//! Everything that a shard can want.
+
+use bytes::Bytes;
+
+use super::input::{ConnId, Parcel, Ticket};
+use super::ring::ShardIndex;
+use super::session::Session;
+use crate::store::op::StoreOp;
+
+/// What a shard wants done, in order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Write these bytes; several in a row make one write.
+    Send {
+        /// To whom.
+        conn: ConnId,
+        /// What.
+        bytes: Bytes,
+    },
+    /// Tell when the peer's kernel has everything that was sent so far ([`super::Input::Arrived`]).
+    WatchArrival {
+        /// On which connection.
+        conn: ConnId,
+    },
+    /// Stop reading until `Resume`: too much of this connection's work is waiting.
+    Pause {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Read again.
+    Resume {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Write what is to be written, then close.
+    Close {
+        /// Which.
+        conn: ConnId,
+        /// Why.
+        why: Close,
+    },
+    /// Hand the connection to another shard, with what has not been written yet.
+    Move {
+        /// Which.
+        conn: ConnId,
+        /// To whom.
+        to: ShardIndex,
+        /// Its state.
+        session: Box<Session>,
+    },
+    /// Tell another shard.
+    Forward {
+        /// To whom.
+        to: ShardIndex,
+        /// What.
+        parcel: Parcel,
+    },
+    /// Ask the store.
+    Store {
+        /// To be given back with the answer.
+        ticket: Ticket,
+        /// What.
+        op: StoreOp,
+    },
+    /// After `Stop`: nothing is in flight any more.
+    Stopped,
+}
+
+/// Why the station ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// The peer asked for it.
+    Asked,
+    /// Nothing was heard for too long.
+    Idle,
+    /// Nobody logged in in time.
+    NoLogin,
+    /// What came is no framing we know, or breaks its rules or limits.
+    Framing,
+    /// The peer does not take what is sent to it.
+    Slow,
+    /// The station stops.
+    Stopping,
+}
+
+impl Close {
+    /// The word for it in logs and counters.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Idle => "idle",
+            Self::NoLogin => "no login",
+            Self::Framing => "framing",
+            Self::Slow => "slow",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// The effects of one input, in order.
+pub type Outbox = Vec<Effect>;

@@ -1,0 +1,610 @@
+//! The life of a connection: opened, moved, read from the store, written to, closed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::effect::{Close, Effect, Outbox};
+use super::input::{ConnId, Ticket};
+use super::seal::{self, Cipher};
+use super::session::{ANY_DEVICE, AckTo, Push, Reading, Session};
+use super::ticket::Stored;
+use super::{EXPIRE_EVERY_MS, EXPIRE_STEP, Shard};
+use crate::proto::directory::Names;
+use crate::proto::id::Id;
+use crate::proto::json::Parser;
+use crate::proto::message::ReliableMessage;
+use crate::store::{ExpiredQueue, Mail, QueueKey, StoreOp};
+use crate::wire::{self, PushKey, delivery::Due};
+
+/// Messages asked of the store at once, and their bytes.
+const PAGE_MESSAGES_MAX: usize = 64;
+
+impl Shard {
+    pub(super) fn opened(
+        &mut self,
+        conn: ConnId,
+        peer: SocketAddr,
+        secret: [u8; 32],
+        out: &mut Outbox,
+    ) {
+        self.stats.accepted += 1;
+        let session = Session::new(peer, secret, self.policy.framing, self.now.mono_ms);
+        self.sessions.insert(conn, session);
+        if self.stopping {
+            return self.close(conn, Close::Stopping, out);
+        }
+        self.watch(conn);
+    }
+
+    /// A connection from another shard goes on where it was.
+    pub(super) fn adopted(&mut self, conn: ConnId, session: Session, out: &mut Outbox) {
+        self.sessions.insert(conn, session);
+        if self.stopping {
+            return self.close(conn, Close::Stopping, out);
+        }
+        self.watch(conn);
+        self.deframe(conn, out);
+    }
+
+    /// Gives out bytes to be written.
+    pub(super) fn send(&mut self, conn: ConnId, bytes: Bytes, out: &mut Outbox) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        if bytes.is_empty() {
+            return;
+        }
+        session.sent += bytes.len() as u64;
+        out.push(Effect::Send { conn, bytes });
+    }
+
+    /// Acknowledges a package, or one of its lines.
+    pub(super) fn acknowledge(&mut self, conn: ConnId, ack: AckTo, out: &mut Outbox) {
+        let ack = match ack {
+            AckTo::None => return,
+            AckTo::One(ack) => ack,
+            AckTo::Package(ticket) => {
+                let Some((ack, left)) = self.packages.get_mut(&ticket) else {
+                    return;
+                };
+                *left -= 1;
+                if *left > 0 {
+                    return;
+                }
+                let ack = *ack;
+                self.packages.remove(&ticket);
+                ack
+            }
+        };
+        if let Some(bytes) = wire::encode_ack(&ack) {
+            self.send(conn, bytes.into(), out);
+        }
+    }
+
+    /// A message of the station, sealed for a session's user; none when there is no key for it.
+    pub(super) fn sealed(
+        &mut self,
+        conn: ConnId,
+        user: &Id,
+        content: &Map<String, Value>,
+        introduce: bool,
+    ) -> Option<Bytes> {
+        let user = self.users.get(user)?;
+        let session = self.sessions.get_mut(&conn)?;
+        let own = session.user.as_ref().is_none_or(|own| *own == user.id);
+        if !own
+            || session
+                .cipher
+                .as_ref()
+                .is_none_or(|cipher| !cipher.fits(user))
+        {
+            session.cipher = Cipher::new(user);
+        }
+        let cipher = session.cipher.as_ref()?;
+        let time = self.now.wall_s();
+        seal::seal(
+            &self.station,
+            cipher,
+            user,
+            &session.terminal,
+            content,
+            time,
+            introduce,
+        )
+    }
+
+    /// Sends a message of the station. It is not kept: who misses it asks again.
+    pub(super) fn send_message(&mut self, conn: ConnId, body: Bytes, out: &mut Outbox) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        let Some(framing) = session.deframer.framing() else {
+            return;
+        };
+        let sn = session.next_sn();
+        for bytes in frame(framing, sn, body) {
+            self.send(conn, bytes, out);
+        }
+    }
+
+    /// Pushes a user's message and remembers it until it is acknowledged.
+    pub(super) fn push(&mut self, conn: ConnId, push: Push, body: Bytes, out: &mut Outbox) {
+        let now_ms = self.now.mono_ms;
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        let Some(framing) = session.deframer.framing() else {
+            return;
+        };
+        let sn = session.next_sn();
+        let frame = frame(framing, sn, body.clone());
+        let acknowledges = session.deframer.acknowledges();
+        session.flying_bytes += push.bytes;
+        session.flying.insert(sn, push);
+        let key = wire::push_key(framing, sn, &body).filter(|_| acknowledges);
+        let signature = match &key {
+            Some(PushKey::Text(_)) => signature_text(body, &mut self.parser, &mut self.names),
+            _ => None,
+        };
+        let awaited = key.is_some_and(|key| {
+            let frame_bytes = frame.iter().map(Bytes::len).sum();
+            let frame = frame.clone();
+            let push = wire::delivery::Push {
+                key,
+                signature,
+                token: sn,
+                frame_bytes,
+                frame,
+            };
+            session.pushes.sent(push, now_ms).is_ok()
+        });
+        for bytes in frame {
+            self.send(conn, bytes, out);
+        }
+        // Without an acknowledgement to wait for, what the peer's kernel has counts as delivered.
+        if !awaited && let Some(session) = self.sessions.get_mut(&conn) {
+            session.arriving.push_back((session.sent, sn));
+            out.push(Effect::WatchArrival { conn });
+        }
+    }
+
+    /// The peer acknowledges something.
+    pub(super) fn acknowledged(&mut self, conn: ConnId, key: &PushKey, out: &mut Outbox) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        let Some(sn) = session.pushes.acknowledged(key) else {
+            return;
+        };
+        self.landed(conn, sn, out);
+        self.read_more(conn, out);
+    }
+
+    /// The peer's kernel has so many bytes; that is all that some clients ever say.
+    pub(super) fn arrived(&mut self, conn: ConnId, total: u64, out: &mut Outbox) {
+        loop {
+            let Some(session) = self.sessions.get_mut(&conn) else {
+                return;
+            };
+            match session.arriving.front().copied() {
+                Some((end, sn)) if end <= total => {
+                    session.arriving.pop_front();
+                    self.landed(conn, sn, out);
+                }
+                _ => break,
+            }
+        }
+        self.read_more(conn, out);
+    }
+
+    fn landed(&mut self, conn: ConnId, sn: u64, out: &mut Outbox) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        let Some(push) = session.flying.remove(&sn) else {
+            return;
+        };
+        session.flying_bytes -= push.bytes;
+        self.got_it(conn, &push, out);
+        let user = self
+            .sessions
+            .get(&conn)
+            .and_then(|session| session.user.clone());
+        if let Some(user) = user.filter(|user| self.has_deferred(user)) {
+            self.release(&user);
+        }
+    }
+
+    fn has_deferred(&self, user: &Id) -> bool {
+        self.users
+            .get(user)
+            .is_some_and(|u| u.queues.iter().any(|q| !q.deferred.is_empty()))
+    }
+
+    /// The login is done: what waited for it goes on, then stored mail is read.
+    pub(super) fn begin(&mut self, conn: ConnId, out: &mut Outbox) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        for (raw, ack) in std::mem::take(&mut session.parked) {
+            self.line(conn, raw, ack, out);
+        }
+        self.read_from_start(conn, out);
+    }
+
+    /// Reads all that is stored for a session, unless it is reading or has read already.
+    pub(super) fn read_from_start(&mut self, conn: ConnId, out: &mut Outbox) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        if !session.active || session.user.is_none() || !matches!(session.reading, Reading::Idle) {
+            return;
+        }
+        let queues = [Arc::from(ANY_DEVICE), session.terminal.clone()];
+        let cursors = queues.into_iter().map(|queue| (queue, 0)).collect();
+        session.reading = Reading::Behind {
+            cursors,
+            asked: false,
+        };
+        self.read_more(conn, out);
+    }
+
+    /// Mail goes on in the store for every session of a user that is behind.
+    pub(super) fn read_on(&mut self, user: &Id, out: &mut Outbox) {
+        let sessions = self
+            .users
+            .get(user)
+            .map(|u| u.sessions.clone())
+            .unwrap_or_default();
+        for conn in sessions {
+            self.read_more(conn, out);
+        }
+    }
+
+    /// Asks the store for the next page of a session that is behind, if there is room for it.
+    pub(super) fn read_more(&mut self, conn: ConnId, out: &mut Outbox) {
+        let policy = self.policy.clone();
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        let room = policy.flying_bytes_max.saturating_sub(session.flying_bytes);
+        let places = policy.flying_max.saturating_sub(session.flying.len());
+        let Some(user) = session.user.as_ref().and_then(|user| self.users.get(user)) else {
+            return;
+        };
+        let Reading::Behind { cursors, asked } = &mut session.reading else {
+            return;
+        };
+        // A page is asked for when half of the room is free: fewer, fuller pages.
+        if *asked || session.closing || room < policy.flying_bytes_max / 2 || places == 0 {
+            return;
+        }
+        let mut being_kept = false;
+        for (device, from) in cursors.iter() {
+            let Some(queue) = user.queues.iter().find(|queue| queue.device == *device) else {
+                continue;
+            };
+            if queue.stored_seq >= *from && queue.count > 0 {
+                *asked = true;
+                let queue = QueueKey {
+                    user: user.text.clone(),
+                    device: device.clone(),
+                };
+                let op = StoreOp::Page {
+                    queue,
+                    from_seq: *from,
+                    count_max: places.min(PAGE_MESSAGES_MAX),
+                    bytes_max: room,
+                };
+                let then = Stored::Page {
+                    conn,
+                    device: device.clone(),
+                    from: *from,
+                };
+                return self.store(op, then, out);
+            }
+            being_kept |= queue.asked_seq >= *from && queue.asked_seq > queue.stored_seq;
+        }
+        if !being_kept {
+            session.reading = Reading::Live;
+        }
+    }
+
+    /// A page of stored mail for a session.
+    pub(super) fn page(
+        &mut self,
+        conn: ConnId,
+        device: &Arc<str>,
+        from: u64,
+        mails: Vec<(u64, Mail)>,
+        more: bool,
+        out: &mut Outbox,
+    ) {
+        let oldest_ms = self.now.wall_ms().saturating_sub(self.policy.mail_ms_max);
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        let user = session.user.clone();
+        let stored = user.as_ref().and_then(|user| {
+            let queues = &self.users.get(user)?.queues;
+            queues
+                .iter()
+                .find(|queue| queue.device == *device)
+                .map(|queue| queue.stored_seq)
+        });
+        let Reading::Behind { cursors, asked } = &mut session.reading else {
+            return;
+        };
+        *asked = false;
+        let last = mails.last().map(|(seq, _)| *seq);
+        if let Some((_, cursor)) = cursors.iter_mut().find(|(queue, _)| queue == device)
+            && *cursor == from
+        {
+            *cursor = match (last, more) {
+                (Some(last), _) => last + 1,
+                // Nothing is left up to what was stored when this was asked.
+                (None, false) => stored.unwrap_or(from).max(from) + 1,
+                (None, true) => from,
+            };
+        } else {
+            // The session began to read anew meanwhile.
+            return self.read_more(conn, out);
+        }
+        for (seq, mail) in mails {
+            let Some(session) = self.sessions.get(&conn) else {
+                return;
+            };
+            let flies = session
+                .flying
+                .values()
+                .any(|p| p.seq == seq && p.device == *device);
+            if flies || mail.received_ms < oldest_ms {
+                continue;
+            }
+            let push = Push {
+                device: device.clone(),
+                seq,
+                bytes: mail.body.len(),
+                mail: None,
+            };
+            self.push(conn, push, mail.body, out);
+        }
+        self.read_more(conn, out);
+    }
+
+    /// The store could not give a page: the session goes on with what it has and reads again when
+    /// something new is stored or it logs in again.
+    pub(super) fn page_failed(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(&conn)
+            && let Reading::Behind { asked, .. } = &mut session.reading
+        {
+            *asked = false;
+        }
+    }
+
+    /// Nothing more is pushed; what is on its way is kept for the next time.
+    pub(super) fn give_up_pushes(&mut self, conn: ConnId, out: &mut Outbox) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        session.reading = Reading::Idle;
+        let flying: Vec<Push> = session.flying.values().cloned().collect();
+        for push in flying {
+            self.drop_push(&push, out);
+        }
+        let user = self
+            .sessions
+            .get(&conn)
+            .and_then(|session| session.user.clone());
+        if let Some(user) = user {
+            self.release(&user);
+        }
+    }
+
+    /// Counts a message that waits for its answer, and stops reading when too many do.
+    pub(super) fn strain(&mut self, conn: ConnId, bytes: usize, out: &mut Outbox) {
+        let max = self.policy.waiting_bytes_max;
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        session.waiting_bytes += bytes;
+        if session.waiting_bytes > max && !session.paused {
+            session.paused = true;
+            out.push(Effect::Pause { conn });
+        }
+    }
+
+    /// The opposite of `strain`.
+    pub(super) fn calm(&mut self, conn: ConnId, bytes: usize, out: &mut Outbox) {
+        let max = self.policy.waiting_bytes_max;
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        session.waiting_bytes = session.waiting_bytes.saturating_sub(bytes);
+        if session.paused && session.waiting_bytes <= max / 2 {
+            session.paused = false;
+            out.push(Effect::Resume { conn });
+        }
+    }
+
+    /// Ends a connection from this side. It is forgotten when the shell says that it is closed.
+    pub(super) fn close(&mut self, conn: ConnId, why: Close, out: &mut Outbox) {
+        if let Some(session) = self.sessions.get_mut(&conn)
+            && !session.closing
+        {
+            session.closing = true;
+            out.push(Effect::Close { conn, why });
+        }
+    }
+
+    /// A connection is gone: what it did not acknowledge is kept.
+    pub(super) fn closed(&mut self, conn: ConnId, out: &mut Outbox) {
+        let Some(mut session) = self.sessions.remove(&conn) else {
+            return;
+        };
+        let Some(user) = session.user.take() else {
+            return;
+        };
+        if let Some(entry) = self.users.get_mut(&user) {
+            entry.sessions.retain(|other| *other != conn);
+            entry.used_ms = self.now.mono_ms;
+        }
+        let mut flying: Vec<Push> = session.flying.into_values().collect();
+        flying.sort_by_key(|push| push.seq);
+        for push in &flying {
+            self.drop_push(push, out);
+        }
+        self.release(&user);
+    }
+
+    fn watch(&mut self, conn: ConnId) {
+        let due = self.now.mono_ms + self.policy.login_ms_max.min(self.policy.idle_ms_max);
+        self.due_conns.insert((due, conn), ());
+    }
+
+    /// Everything that is due.
+    pub(super) fn tick(&mut self, out: &mut Outbox) {
+        let now_ms = self.now.mono_ms;
+        self.keep_due(now_ms, out);
+        while let Some((due, conn)) = self.due_conns.keys().next().copied() {
+            if due > now_ms {
+                break;
+            }
+            self.due_conns.remove(&(due, conn));
+            self.look_at(conn, out);
+        }
+        if now_ms >= self.expire_ms {
+            self.expire_ms = now_ms + EXPIRE_EVERY_MS;
+            self.forget_idle_users();
+            // One shard does it for all: the store is one.
+            if self.index.0 == 0 {
+                self.expire(out);
+            }
+        }
+    }
+
+    fn look_at(&mut self, conn: ConnId, out: &mut Outbox) {
+        let now_ms = self.now.mono_ms;
+        let policy = self.policy.clone();
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
+        let mut again = session.heard_ms + policy.idle_ms_max;
+        if again <= now_ms {
+            self.stats.closed_idle += 1;
+            return self.close(conn, Close::Idle, out);
+        }
+        if session.user.is_none() {
+            let login = session.opened_ms + policy.login_ms_max;
+            if login <= now_ms {
+                self.stats.closed_no_login += 1;
+                return self.close(conn, Close::NoLogin, out);
+            }
+            again = again.min(login);
+        }
+        let mut resend = Vec::new();
+        let mut given_up = Vec::new();
+        while let Some(due) = session.pushes.due(now_ms) {
+            match due {
+                Due::Resend { frame, .. } => resend.extend(frame),
+                Due::GivenUp { token } => given_up.push(token),
+            }
+        }
+        // Looked at every eighth of the idle time at least: repetitions are not urgent.
+        again = again.min(now_ms + policy.idle_ms_max / 8);
+        self.due_conns.insert((again, conn), ());
+        for bytes in resend {
+            self.send(conn, bytes, out);
+        }
+        for token in given_up {
+            let push = self.sessions.get_mut(&conn).and_then(|session| {
+                let push = session.flying.remove(&token)?;
+                session.flying_bytes -= push.bytes;
+                Some(push)
+            });
+            if let Some(push) = push {
+                self.drop_push(&push, out);
+            }
+        }
+    }
+
+    fn forget_idle_users(&mut self) {
+        let idle_ms = self.now.mono_ms.saturating_sub(EXPIRE_EVERY_MS);
+        if self.users.len() <= self.policy.users_idle_max {
+            return;
+        }
+        let mails = &self.mails;
+        self.users.retain(|id, user| {
+            user.used_ms > idle_ms || !user.is_idle() || mails.values().any(|m| m.is_for(id))
+        });
+    }
+
+    fn expire(&mut self, out: &mut Outbox) {
+        let before_ms = self.now.wall_ms().saturating_sub(self.policy.mail_ms_max);
+        let op = StoreOp::Expire {
+            before_ms,
+            limit: EXPIRE_STEP,
+        };
+        self.store(op, Stored::Expire, out);
+    }
+
+    pub(super) fn expired(&mut self, queues: Vec<ExpiredQueue>, done: bool) {
+        for queue in queues {
+            self.stats.expired += queue.count() as u64;
+            let id = Id::parse(&queue.queue.user).ok();
+            // Figures of users on other shards are corrected when those are read again.
+            if let Some(user) = id.and_then(|id| self.users.get_mut(&id)) {
+                let figures = user.queue(&queue.queue.device);
+                figures.count = figures.count.saturating_sub(queue.count() as u64);
+                figures.bytes = figures.bytes.saturating_sub(queue.bytes);
+            }
+        }
+        if !done {
+            // The rest soon, but not at once: senders come first.
+            self.expire_ms = self.now.mono_ms + 100;
+        }
+    }
+
+    /// No more from clients: what is in flight is kept, then every connection ends.
+    pub(super) fn stop(&mut self, out: &mut Outbox) {
+        self.stopping = true;
+        let mails: Vec<Ticket> = self.mails.keys().copied().collect();
+        for ticket in mails {
+            self.keep_flying(ticket, out);
+        }
+    }
+
+    /// After `stop`: closes the connections when everything is safe, and says so once.
+    pub(super) fn say_stopped(&mut self, out: &mut Outbox) {
+        if !self.stopping || !self.mails.is_empty() || !self.stored.is_empty() {
+            return;
+        }
+        let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
+        for conn in conns {
+            self.close(conn, Close::Stopping, out);
+        }
+        if self.sessions.is_empty() {
+            out.push(Effect::Stopped);
+        }
+    }
+}
+
+/// A message's own signature: what a web client cuts out of the text may be another one.
+fn signature_text(body: Bytes, parser: &mut Parser, names: &mut Names) -> Option<Bytes> {
+    let message = ReliableMessage::parse(body, parser, names).ok()?;
+    Some(Bytes::from(message.signature_text()))
+}
+
+/// A push as it is written: the body is shared, and only what is around it is new.
+fn frame(framing: wire::Framing, sn: u64, body: Bytes) -> Vec<Bytes> {
+    let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    let head = Bytes::from(wire::push_head(framing, sn, len));
+    let tail = Bytes::from_static(wire::push_tail(framing));
+    [head, body, tail]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect()
+}

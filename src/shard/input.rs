@@ -1,0 +1,198 @@
+//! Everything that can happen to a shard. Reading this and `effect` is reading the system.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::ring::ShardIndex;
+use super::session::Session;
+use crate::crypto::sign::Verified;
+use crate::proto::command::ReceiptText;
+use crate::proto::id::Id;
+use crate::store::op::StoreAnswer;
+
+/// A connection, unique in the process for its lifetime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u64);
+
+impl std::fmt::Display for ConnId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// Work that waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// What happens to a shard.
+#[derive(Debug)]
+pub enum Input {
+    /// A connection was accepted. `secret` becomes its session key.
+    Opened {
+        /// The new connection.
+        conn: ConnId,
+        /// The other end.
+        peer: SocketAddr,
+        /// Fresh random bytes.
+        secret: [u8; 32],
+    },
+    /// A connection came from another shard, with all that it had not read yet.
+    Adopted {
+        /// The same connection.
+        conn: ConnId,
+        /// Its state.
+        session: Box<Session>,
+    },
+    /// Bytes arrived.
+    Received {
+        /// On which connection.
+        conn: ConnId,
+        /// What arrived.
+        bytes: Bytes,
+    },
+    /// The peer's kernel has the first `total` bytes that were sent on the connection.
+    Arrived {
+        /// On which connection.
+        conn: ConnId,
+        /// Bytes since it was opened.
+        total: u64,
+    },
+    /// The connection is gone.
+    Closed {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Another shard says something.
+    Parcel(Parcel),
+    /// The store answers.
+    Stored {
+        /// What was asked.
+        ticket: Ticket,
+        /// What it says.
+        answer: StoreAnswer,
+    },
+    /// Time has passed; due work is done.
+    Tick,
+    /// No more input will come from clients: make safe what is in flight.
+    Stop,
+}
+
+/// Where an answer goes.
+#[derive(Debug, Clone, Copy)]
+pub struct ReplyTo {
+    /// The shard that waits.
+    pub shard: ShardIndex,
+    /// What it waits with.
+    pub ticket: Ticket,
+    /// Which part of the answer.
+    pub slot: usize,
+}
+
+/// What shards say to each other.
+#[derive(Debug)]
+pub enum Parcel {
+    /// A message for one of your users.
+    Mail {
+        /// Whose mail it is (an ANS name is resolved).
+        to: Id,
+        /// The message, verified by the sender's shard.
+        message: Box<Verified>,
+        /// The sender's terminal as its session has it.
+        from: Box<str>,
+        /// Who wants to know what became of it.
+        reply: ReplyTo,
+    },
+    /// What became of a message.
+    Outcome {
+        /// Who asked.
+        reply: ReplyTo,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// A question about, or a change of, one of your accounts.
+    Account {
+        /// Whose account.
+        of: Id,
+        /// Who asks.
+        asker: Id,
+        /// What is asked.
+        op: AccountOp,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
+    /// Answer to `Account`.
+    Answer {
+        /// Who asked.
+        reply: ReplyTo,
+        /// The answer.
+        answer: AccountAnswer,
+    },
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A session of the receiver has acknowledged it; every other device's copy is stored.
+    Delivered {
+        /// The receiver (dressed where it was one device).
+        recipient: Id,
+    },
+    /// Stored for every device: nobody was there, or nobody acknowledged in time.
+    Cached,
+    /// The receiver's store is full.
+    Full,
+    /// The station's disk failed or is full: not accepted, try later.
+    Failed,
+}
+
+/// A question about an account, or a change of it.
+#[derive(Debug)]
+pub enum AccountOp {
+    /// Its meta.
+    MetaQuery,
+    /// A meta for it.
+    MetaUpload(Value),
+    /// Its documents.
+    DocumentsQuery {
+        /// Only if something is newer than this (seconds since 1970).
+        last_time: Option<f64>,
+        /// Login messages too.
+        logins: bool,
+    },
+    /// Documents for it.
+    DocumentsUpload {
+        /// A meta brought along.
+        meta: Option<Value>,
+        /// The documents.
+        documents: Vec<Value>,
+    },
+}
+
+/// The answer about an account.
+#[derive(Debug, Clone)]
+pub enum AccountAnswer {
+    /// A sentence.
+    Say(ReceiptText),
+    /// A meta, as it is sent.
+    Meta {
+        /// Whose.
+        did: String,
+        /// The meta.
+        meta: serde_json::Map<String, Value>,
+    },
+    /// Documents, newest first, with the signed login messages asked for.
+    Documents {
+        /// Whose.
+        did: String,
+        /// The meta.
+        meta: Option<serde_json::Map<String, Value>>,
+        /// The documents.
+        documents: Vec<Value>,
+        /// Login messages.
+        logins: Vec<Value>,
+    },
+    /// No answer: who asks for its own account has it.
+    Nothing,
+}

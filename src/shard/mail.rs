@@ -1,0 +1,542 @@
+//! Mail of the users that this shard owns: pushed to who is there, kept for who is not.
+//!
+//! Nothing is acknowledged to a sender before each device's copy is safe: acknowledged by a session
+//! of that device, or on disk. A copy that nobody acknowledges in time goes to the disk then.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+
+use super::Shard;
+use super::effect::Outbox;
+use super::input::{ConnId, Outcome, Parcel, ReplyTo, Ticket};
+use super::session::{ANY_DEVICE, Push, Reading};
+use super::ticket::Stored;
+use super::user::is_device;
+use crate::crypto::sign::Verified;
+use crate::proto::id::Id;
+use crate::proto::splice::{Routing, relay};
+use crate::store::{Mail as StoredMail, MailDigest, QueueKey, StoreOp};
+
+/// A message that is not safe yet.
+#[derive(Debug)]
+pub(super) struct Mail {
+    user: Id,
+    digest: MailDigest,
+    received_ms: u64,
+    seq: u64,
+    copies: Vec<Copy>,
+    /// Who wants to know; more than one when the sender repeated it meanwhile.
+    replies: Vec<ReplyTo>,
+    /// The receiver as receipts name it, once one of its sessions has acknowledged.
+    recipient: Option<Id>,
+}
+
+/// One device's copy.
+#[derive(Debug)]
+struct Copy {
+    device: Arc<str>,
+    body: Bytes,
+    state: CopyState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CopyState {
+    /// So many sessions have it on its way to them.
+    Flying(usize),
+    /// The store is keeping it; `acknowledged` meanwhile by a session.
+    Storing {
+        acknowledged: bool,
+    },
+    Safe,
+}
+
+impl Mail {
+    pub(super) fn is_for(&self, user: &Id) -> bool {
+        self.user == *user
+    }
+}
+
+impl Shard {
+    /// A message for a user of this shard, who is loaded.
+    pub(super) fn take_mail(
+        &mut self,
+        to: &Id,
+        message: &Verified,
+        from: &str,
+        reply: ReplyTo,
+        out: &mut Outbox,
+    ) {
+        let digest = digest_of(message, to);
+        if self.seen.contains(&digest) {
+            return self.repeated(to, &digest, reply, out);
+        }
+        if self.is_full(to, message.raw().len()) {
+            self.stats.mailbox_full += 1;
+            return self.outcome(reply, Outcome::Full, out);
+        }
+        self.seen.insert(digest, self.now.mono_ms);
+        let copies = self.copies(to, message, from);
+        let wall_us = self.now.wall_us;
+        let Some(user) = self.users.get_mut(to) else {
+            return;
+        };
+        let seq = user.next_seq(wall_us);
+        let ticket = self.ticket();
+        self.flying.insert(digest, ticket);
+        self.mails.insert(
+            ticket,
+            Mail {
+                user: to.clone(),
+                digest,
+                received_ms: self.now.wall_ms(),
+                seq,
+                copies,
+                replies: vec![reply],
+                recipient: None,
+            },
+        );
+        self.due_mail
+            .push_back((self.now.mono_ms + self.policy.acknowledge_ms, ticket));
+        self.hand_out(ticket, out);
+    }
+
+    /// A message that was taken before: not delivered again, but answered, once it is safe.
+    fn repeated(&mut self, to: &Id, digest: &MailDigest, reply: ReplyTo, out: &mut Outbox) {
+        self.stats.repeated += 1;
+        if let Some(mail) = self
+            .flying
+            .get(digest)
+            .and_then(|ticket| self.mails.get_mut(ticket))
+        {
+            mail.replies.push(reply);
+            return;
+        }
+        let sessions = self
+            .users
+            .get(to)
+            .map(|user| user.sessions.as_slice())
+            .unwrap_or_default();
+        let here = sessions
+            .iter()
+            .any(|conn| self.sessions.get(conn).is_some_and(|s| s.active));
+        let outcome = match here {
+            true => Outcome::Delivered {
+                recipient: to.clone(),
+            },
+            false => Outcome::Cached,
+        };
+        self.outcome(reply, outcome, out);
+    }
+
+    fn is_full(&self, to: &Id, bytes: usize) -> bool {
+        let Some(user) = self.users.get(to) else {
+            return false;
+        };
+        let count: u64 = user
+            .queues
+            .iter()
+            .map(|queue| queue.count)
+            .max()
+            .unwrap_or(0);
+        let held: u64 = user.queues.iter().map(|queue| queue.bytes).sum();
+        count >= self.policy.mailbox_messages_max
+            || held.saturating_add(bytes as u64) > self.policy.mailbox_bytes_max
+    }
+
+    /// The copies of a message: one for each device that is known by its visa, by a live session or
+    /// by a key made for it; a single one for whoever comes first, while none is known.
+    fn copies(&mut self, to: &Id, message: &Verified, from: &str) -> Vec<Copy> {
+        let Some(user) = self.users.get(to) else {
+            return Vec::new();
+        };
+        let mut devices = user.devices();
+        let live = user
+            .sessions
+            .iter()
+            .filter_map(|conn| self.sessions.get(conn));
+        devices.extend(live.map(|session| session.terminal.clone()));
+        if devices.is_empty() {
+            for (name, _) in message.keys(&mut self.parser) {
+                let id = self.names.read(&name).filter(|id| id.is_same_as(to));
+                if let Some(terminal) = id
+                    .as_ref()
+                    .and_then(|id| id.terminal())
+                    .filter(|t| is_device(t))
+                {
+                    devices.push(Arc::from(terminal));
+                }
+            }
+        }
+        if devices.is_empty() {
+            devices.push(Arc::from(ANY_DEVICE));
+        }
+        devices.sort_unstable();
+        devices.dedup();
+        let mut naked: Option<Bytes> = None;
+        let mut copies = Vec::with_capacity(devices.len());
+        for device in devices {
+            let rcpt = dressed(to, &device);
+            let routing = Routing {
+                from,
+                rcpt: &rcpt,
+                station: &self.station.id,
+                time: self.now.wall_s(),
+            };
+            let body = match (is_device(&device), &naked) {
+                (false, Some(body)) => body.clone(),
+                _ => relay(message, routing, &mut self.parser),
+            };
+            if !is_device(&device) {
+                naked = Some(body.clone());
+            }
+            copies.push(Copy {
+                device,
+                body,
+                state: CopyState::Flying(0),
+            });
+        }
+        copies
+    }
+
+    /// Pushes each copy to the sessions of its device; a copy without any goes to the store.
+    fn hand_out(&mut self, ticket: Ticket, out: &mut Outbox) {
+        let Some(mail) = self.mails.get(&ticket) else {
+            return;
+        };
+        let (user, seq, count) = (mail.user.clone(), mail.seq, mail.copies.len());
+        let sessions = self
+            .users
+            .get(&user)
+            .map(|u| u.sessions.clone())
+            .unwrap_or_default();
+        for at in 0..count {
+            let Some(copy) = self.mails.get(&ticket).and_then(|mail| mail.copies.get(at)) else {
+                return;
+            };
+            let (device, body) = (copy.device.clone(), copy.body.clone());
+            let (mut flying, mut behind) = (0, false);
+            for conn in &sessions {
+                match self.push_now(*conn, &device, seq, &body, ticket, out) {
+                    Pushed::Yes => flying += 1,
+                    Pushed::Behind => behind = true,
+                    Pushed::No => {}
+                }
+            }
+            if let Some(copy) = self.copy(ticket, at) {
+                copy.state = CopyState::Flying(flying);
+            }
+            if flying == 0 || behind {
+                self.keep(ticket, at, out);
+            }
+        }
+        self.settle(ticket, out);
+    }
+
+    /// Pushes a new message to a session that has nothing older to read first.
+    fn push_now(
+        &mut self,
+        conn: ConnId,
+        device: &Arc<str>,
+        seq: u64,
+        body: &Bytes,
+        mail: Ticket,
+        out: &mut Outbox,
+    ) -> Pushed {
+        let (count_max, bytes_max) = (self.policy.flying_max, self.policy.flying_bytes_max);
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return Pushed::No;
+        };
+        if !session.active || session.closing || !session.claims(device) {
+            return Pushed::No;
+        }
+        match &session.reading {
+            Reading::Idle => return Pushed::No,
+            Reading::Behind { .. } => return Pushed::Behind,
+            Reading::Live => {}
+        }
+        if session.flying.len() >= count_max || session.flying_bytes >= bytes_max {
+            // It reads the rest from the store, at its own pace.
+            let queues = [Arc::from(ANY_DEVICE), session.terminal.clone()];
+            let cursors = queues.into_iter().map(|queue| (queue, seq)).collect();
+            session.reading = Reading::Behind {
+                cursors,
+                asked: false,
+            };
+            self.stats.slow_sessions += 1;
+            return Pushed::Behind;
+        }
+        let push = Push {
+            device: device.clone(),
+            seq,
+            bytes: body.len(),
+            mail: Some(mail),
+        };
+        self.push(conn, push, body.clone(), out);
+        Pushed::Yes
+    }
+
+    fn copy(&mut self, ticket: Ticket, at: usize) -> Option<&mut Copy> {
+        self.mails.get_mut(&ticket)?.copies.get_mut(at)
+    }
+
+    /// Asks the store to keep a copy.
+    fn keep(&mut self, ticket: Ticket, at: usize, out: &mut Outbox) {
+        let Some(mail) = self.mails.get_mut(&ticket) else {
+            return;
+        };
+        let (user, seq) = (mail.user.clone(), mail.seq);
+        let stored = StoredMail {
+            received_ms: mail.received_ms,
+            digest: mail.digest,
+            body: Bytes::new(),
+        };
+        let Some(copy) = mail.copies.get_mut(at) else {
+            return;
+        };
+        if !matches!(copy.state, CopyState::Flying(_)) {
+            return;
+        }
+        copy.state = CopyState::Storing {
+            acknowledged: false,
+        };
+        let (device, body) = (copy.device.clone(), copy.body.clone());
+        let Some(user) = self.users.get_mut(&user) else {
+            return;
+        };
+        let queue = user.queue(&device);
+        queue.count += 1;
+        queue.bytes += body.len() as u64;
+        queue.asked_seq = queue.asked_seq.max(seq);
+        let queue = QueueKey {
+            user: user.text.clone(),
+            device,
+        };
+        let op = StoreOp::Enqueue {
+            queue,
+            seq,
+            mail: StoredMail { body, ..stored },
+        };
+        self.store(
+            op,
+            Stored::Copy {
+                mail: ticket,
+                copy: at,
+            },
+            out,
+        );
+    }
+
+    /// The store has kept a copy, or could not.
+    pub(super) fn kept(&mut self, ticket: Ticket, at: usize, kept: bool, out: &mut Outbox) {
+        let Some(mail) = self.mails.get_mut(&ticket) else {
+            return;
+        };
+        let (user, seq) = (mail.user.clone(), mail.seq);
+        let Some(copy) = mail.copies.get_mut(at) else {
+            return;
+        };
+        let (device, bytes) = (copy.device.clone(), copy.body.len());
+        let acknowledged = copy.state == CopyState::Storing { acknowledged: true };
+        if !kept && !acknowledged {
+            let digest = mail.digest;
+            let replies = std::mem::take(&mut mail.replies);
+            // The sender has no acknowledgement and will repeat it, which must be welcome then.
+            self.seen.remove(&digest);
+            for reply in replies {
+                self.outcome(reply, Outcome::Failed, out);
+            }
+        }
+        if let Some(copy) = self.copy(ticket, at) {
+            copy.state = CopyState::Safe;
+        }
+        if let Some(user) = self.users.get_mut(&user) {
+            let queue = user.queue(&device);
+            if kept {
+                queue.stored_seq = queue.stored_seq.max(seq);
+            } else {
+                queue.forget(bytes);
+            }
+        }
+        if kept && acknowledged {
+            self.delete(&user, &device, seq, bytes);
+        }
+        self.settle(ticket, out);
+        self.read_on(&user, out);
+    }
+
+    /// Tells the sender as soon as every copy is safe.
+    fn settle(&mut self, ticket: Ticket, out: &mut Outbox) {
+        let done = self
+            .mails
+            .get(&ticket)
+            .is_some_and(|mail| mail.copies.iter().all(|copy| copy.state == CopyState::Safe));
+        if !done {
+            return;
+        }
+        let Some(mail) = self.mails.remove(&ticket) else {
+            return;
+        };
+        self.flying.remove(&mail.digest);
+        let outcome = match mail.recipient {
+            Some(recipient) => Outcome::Delivered { recipient },
+            None => Outcome::Cached,
+        };
+        for reply in mail.replies {
+            self.outcome(reply, outcome.clone(), out);
+        }
+    }
+
+    fn outcome(&mut self, reply: ReplyTo, outcome: Outcome, out: &mut Outbox) {
+        if reply.shard == self.index {
+            self.came_of(reply, outcome, out);
+        } else {
+            self.forward(reply.shard, Parcel::Outcome { reply, outcome }, out);
+        }
+    }
+
+    /// A session has acknowledged a message: that device has it.
+    pub(super) fn got_it(&mut self, conn: ConnId, push: &Push, out: &mut Outbox) {
+        let Some(user) = self
+            .sessions
+            .get(&conn)
+            .and_then(|session| session.user.clone())
+        else {
+            return;
+        };
+        if let Some(ticket) = push.mail
+            && let Some(mail) = self.mails.get_mut(&ticket)
+            && let Some(copy) = mail
+                .copies
+                .iter_mut()
+                .find(|copy| *copy.device == *push.device)
+        {
+            mail.recipient = Some(dressed(&mail.user, &push.device));
+            match copy.state {
+                CopyState::Flying(_) => {
+                    copy.state = CopyState::Safe;
+                    return self.settle(ticket, out);
+                }
+                CopyState::Storing { .. } => {
+                    copy.state = CopyState::Storing { acknowledged: true };
+                    return;
+                }
+                CopyState::Safe => {}
+            }
+        }
+        self.delete(&user, &push.device, push.seq, push.bytes);
+    }
+
+    /// Takes a stored message out, unless another session of the device still has to get it.
+    fn delete(&mut self, user: &Id, device: &Arc<str>, seq: u64, bytes: usize) {
+        let Some(entry) = self.users.get_mut(user) else {
+            return;
+        };
+        let wanted = entry.sessions.iter().any(|conn| {
+            self.sessions
+                .get(conn)
+                .is_some_and(|session| session.lacks(device, seq))
+        });
+        let text = entry.text.clone();
+        let queue = entry.queue(device);
+        if wanted {
+            queue.deferred.push((seq, bytes));
+            return;
+        }
+        queue.forget(bytes);
+        self.deletions.push((
+            QueueKey {
+                user: text,
+                device: device.clone(),
+            },
+            seq,
+        ));
+    }
+
+    /// Looks again at what was kept for a session that is gone or has caught up.
+    pub(super) fn release(&mut self, user: &Id) {
+        let Some(entry) = self.users.get_mut(user) else {
+            return;
+        };
+        let mut again = Vec::new();
+        for queue in &mut entry.queues {
+            again.extend(
+                queue
+                    .deferred
+                    .drain(..)
+                    .map(|(seq, bytes)| (queue.device.clone(), seq, bytes)),
+            );
+        }
+        for (device, seq, bytes) in again {
+            self.delete(user, &device, seq, bytes);
+        }
+    }
+
+    /// Copies that nobody acknowledged in time are kept.
+    pub(super) fn keep_due(&mut self, now_ms: u64, out: &mut Outbox) {
+        while let Some((due, ticket)) = self.due_mail.front().copied() {
+            if due > now_ms {
+                return;
+            }
+            self.due_mail.pop_front();
+            self.keep_flying(ticket, out);
+        }
+    }
+
+    /// Keeps every copy of a mail that is still only on its way.
+    pub(super) fn keep_flying(&mut self, ticket: Ticket, out: &mut Outbox) {
+        let count = self.mails.get(&ticket).map_or(0, |mail| mail.copies.len());
+        for at in 0..count {
+            self.keep(ticket, at, out);
+        }
+    }
+
+    /// A session will not acknowledge a message any more.
+    pub(super) fn drop_push(&mut self, push: &Push, out: &mut Outbox) {
+        let Some(ticket) = push.mail else { return };
+        let Some(mail) = self.mails.get_mut(&ticket) else {
+            return;
+        };
+        let at = mail
+            .copies
+            .iter()
+            .position(|copy| *copy.device == *push.device);
+        let Some(at) = at else { return };
+        if let Some(copy) = mail.copies.get_mut(at)
+            && let CopyState::Flying(holders) = &mut copy.state
+        {
+            *holders = holders.saturating_sub(1);
+            if *holders == 0 {
+                self.keep(ticket, at, out);
+            }
+        }
+    }
+}
+
+enum Pushed {
+    Yes,
+    /// The session has older mail to read first; it will find this one in the store.
+    Behind,
+    No,
+}
+
+/// A user as the receiver of a device's copy.
+fn dressed(user: &Id, device: &str) -> Id {
+    match is_device(device) {
+        true => user.dressed(device).unwrap_or_else(|_| user.clone()),
+        false => user.clone(),
+    }
+}
+
+/// What a message is known by: its signature, which covers the content, and whose mail it is.
+fn digest_of(message: &Verified, to: &Id) -> MailDigest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(message.signature());
+    context.update(to.as_str().as_bytes());
+    let mut half = [0; 16];
+    for (to, from) in half.iter_mut().zip(context.finish().as_ref()) {
+        *to = *from;
+    }
+    half
+}

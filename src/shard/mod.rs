@@ -1,0 +1,473 @@
+//! A shard: every session, account and queue of the IDs that hash to it, and nothing else's.
+//!
+//! It is a function of what it is told: `handle(now, input)` pushes effects and changes nothing
+//! outside. It opens no socket, reads no clock, draws no random number; so a test can run it in
+//! virtual time from a seed, and the thin shell in `server` can be read for its I/O alone.
+//!
+//! The way of a message: [`intake`] finds it in the bytes and verifies it; what is for the station
+//! goes to [`talk`], what is for a user goes as a parcel to that user's shard, where [`mail`] pushes
+//! or keeps it; [`ticket`] gathers the answer.
+
+mod account;
+pub mod effect;
+mod flow;
+pub mod input;
+mod intake;
+mod mail;
+pub mod ring;
+mod seal;
+mod seen;
+pub mod session;
+pub mod stats;
+mod talk;
+mod ticket;
+mod user;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::base::time::Now;
+use crate::crypto::sign::Verified;
+use crate::proto::directory::{Ans, Names};
+use crate::proto::id::Id;
+use crate::proto::json::Parser;
+use crate::proto::message::ReliableMessage;
+use crate::store::{MailDigest, QueueKey, StoreAnswer, StoreOp};
+use crate::wire::{Ack, DeframeLimits};
+
+use effect::{Effect, Outbox};
+use input::{AccountAnswer, AccountOp, ConnId, Input, Outcome, Parcel, ReplyTo, Ticket};
+use mail::Mail;
+use ring::{Ring, ShardIndex};
+pub use seal::Station;
+use seen::Seen;
+use session::{AckTo, Sessions};
+use stats::Stats;
+use ticket::{Reply, Stored};
+use user::User;
+
+/// Which signatures are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// Every message's.
+    Every,
+    /// The login's; what follows on that connection is taken as its user's.
+    Session,
+}
+
+/// Whether login messages follow documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginMessages {
+    /// To clients that are known to read arrays.
+    Auto,
+    /// To nobody.
+    Never,
+    /// To everybody.
+    Always,
+}
+
+/// What an operator decides; every bound of a shard.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Which signatures are checked.
+    pub verify: Verify,
+    /// Whether login messages follow documents.
+    pub login_messages: LoginMessages,
+    /// Bounds of the framing.
+    pub framing: DeframeLimits,
+    /// Milliseconds for a connection to log in.
+    pub login_ms_max: u64,
+    /// Milliseconds for a frame that has begun to become whole.
+    pub frame_ms_max: u64,
+    /// Milliseconds of silence until a connection is closed.
+    pub idle_ms_max: u64,
+    /// Messages that wait for a login, per connection.
+    pub parked_messages_max: usize,
+    /// Packages, and bytes of them, on their way to one session; more stay in the store.
+    pub flying_max: usize,
+    /// See `flying_max`.
+    pub flying_bytes_max: usize,
+    /// Bytes of a connection's messages that may wait for an answer before reading stops.
+    pub waiting_bytes_max: usize,
+    /// Milliseconds for a receiver to acknowledge before the store keeps the message.
+    pub acknowledge_ms: u64,
+    /// Messages kept per device.
+    pub mailbox_messages_max: u64,
+    /// Bytes kept per user.
+    pub mailbox_bytes_max: u64,
+    /// Milliseconds that mail is kept.
+    pub mail_ms_max: u64,
+    /// Users without a session that are remembered between two looks into the store.
+    pub users_idle_max: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            verify: Verify::Every,
+            login_messages: LoginMessages::Auto,
+            framing: DeframeLimits {
+                bare_lines: true,
+                ..DeframeLimits::default()
+            },
+            login_ms_max: 60_000,
+            frame_ms_max: 150_000,
+            idle_ms_max: 128_000,
+            parked_messages_max: 33,
+            flying_max: 256,
+            flying_bytes_max: 256 << 10,
+            waiting_bytes_max: 4 << 20,
+            acknowledge_ms: 500,
+            mailbox_messages_max: 20_480,
+            mailbox_bytes_max: 256 << 20,
+            mail_ms_max: 7 * 24 * 3600 * 1000,
+            users_idle_max: 20_000,
+        }
+    }
+}
+
+/// Work on a user, done when the user has been read from the store.
+#[derive(Debug)]
+enum Work {
+    Line {
+        conn: ConnId,
+        message: Box<ReliableMessage>,
+        ack: AckTo,
+    },
+    Mail {
+        to: Id,
+        message: Box<Verified>,
+        from: Box<str>,
+        reply: ReplyTo,
+    },
+    Account {
+        of: Id,
+        asker: Id,
+        op: AccountOp,
+        reply: ReplyTo,
+    },
+}
+
+/// How often mail that is too old is looked for, in milliseconds.
+const EXPIRE_EVERY_MS: u64 = 60_000;
+/// Messages taken out in one step of that.
+const EXPIRE_STEP: usize = 1000;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Shard {
+    index: ShardIndex,
+    ring: Ring,
+    station: Arc<Station>,
+    policy: Arc<Policy>,
+    now: Now,
+    parser: Parser,
+    names: Names,
+    sessions: Sessions,
+    users: HashMap<Id, User>,
+    loading: HashMap<Id, Vec<Work>>,
+    replies: HashMap<Ticket, Reply>,
+    packages: HashMap<Ticket, (Ack, usize)>,
+    mails: HashMap<Ticket, Mail>,
+    /// Mail that is not safe yet, by its digest.
+    flying: HashMap<MailDigest, Ticket>,
+    /// When mail has to be kept at the latest; in order, since the wait is the same for all.
+    due_mail: VecDeque<(u64, Ticket)>,
+    /// When to look at a connection again.
+    due_conns: BTreeMap<(u64, ConnId), ()>,
+    stored: HashMap<Ticket, Stored>,
+    deletions: Vec<(QueueKey, u64)>,
+    /// Account pieces of the message at hand, to be kept before it is answered.
+    saves: Vec<StoreOp>,
+    seen: Seen,
+    last_ticket: u64,
+    last_sn: u64,
+    expire_ms: u64,
+    stopping: bool,
+    /// What has been counted.
+    pub stats: Stats,
+}
+
+impl Shard {
+    /// A shard without any session. `seed` makes its serial numbers begin somewhere.
+    pub fn new(
+        index: ShardIndex,
+        ring: Ring,
+        station: Arc<Station>,
+        policy: Arc<Policy>,
+        ans: Arc<Ans>,
+        seed: u64,
+    ) -> Self {
+        Self {
+            index,
+            ring,
+            station,
+            policy,
+            now: Now::default(),
+            parser: Parser::default(),
+            names: Names::new(ans),
+            sessions: HashMap::new(),
+            users: HashMap::new(),
+            loading: HashMap::new(),
+            replies: HashMap::new(),
+            packages: HashMap::new(),
+            mails: HashMap::new(),
+            flying: HashMap::new(),
+            due_mail: VecDeque::new(),
+            due_conns: BTreeMap::new(),
+            stored: HashMap::new(),
+            deletions: Vec::new(),
+            saves: Vec::new(),
+            seen: Seen::default(),
+            last_ticket: 0,
+            last_sn: seed % 0x7fff_ffff,
+            expire_ms: 0,
+            stopping: false,
+            stats: Stats::default(),
+        }
+    }
+
+    /// Takes one input and says what is to be done about it.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Outbox) {
+        self.now = now;
+        match input {
+            Input::Opened { conn, peer, secret } => self.opened(conn, peer, secret, out),
+            Input::Adopted { conn, session } => self.adopted(conn, *session, out),
+            Input::Received { conn, bytes } => self.received(conn, bytes, out),
+            Input::Arrived { conn, total } => self.arrived(conn, total, out),
+            Input::Closed { conn } => self.closed(conn, out),
+            Input::Parcel(parcel) => self.parcel(parcel, out),
+            Input::Stored { ticket, answer } => self.stored(ticket, answer, out),
+            Input::Tick => self.tick(out),
+            Input::Stop => self.stop(out),
+        }
+        self.flush_deletions(out);
+        self.say_stopped(out);
+    }
+
+    /// When `Input::Tick` is due at the latest, on the monotonic clock; none while nothing is.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let mail = self.due_mail.front().map(|(due, _)| *due);
+        let conn = self.due_conns.keys().next().map(|(due, _)| *due);
+        [mail, conn].into_iter().flatten().min()
+    }
+
+    /// Connections that are open.
+    pub fn connections(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Checks what must always hold; for tests and simulation.
+    ///
+    /// # Panics
+    /// If the shard is at odds with itself.
+    pub fn check(&self) {
+        for (id, user) in &self.users {
+            assert_eq!(self.ring.owner_of(id), self.index, "{id} has another owner");
+            for conn in &user.sessions {
+                let session = self.sessions.get(conn).expect("a user's session exists");
+                assert_eq!(session.user.as_ref(), Some(id), "a session knows its user");
+            }
+        }
+        for (conn, session) in &self.sessions {
+            if let Some(user) = &session.user {
+                let user = self.users.get(user).expect("a session's user is loaded");
+                assert!(user.sessions.contains(conn), "a user knows its sessions");
+            }
+            let bytes: usize = session.flying.values().map(|push| push.bytes).sum();
+            assert_eq!(bytes, session.flying_bytes, "bytes on the way add up");
+        }
+        for (digest, ticket) in &self.flying {
+            assert!(
+                self.mails.contains_key(ticket),
+                "mail {digest:?} on its way exists"
+            );
+        }
+    }
+
+    fn parcel(&mut self, parcel: Parcel, out: &mut Outbox) {
+        match parcel {
+            Parcel::Mail {
+                to,
+                message,
+                from,
+                reply,
+            } => {
+                self.with_user(
+                    to.clone(),
+                    Work::Mail {
+                        to,
+                        message,
+                        from,
+                        reply,
+                    },
+                    out,
+                );
+            }
+            Parcel::Outcome { reply, outcome } => self.came_of(reply, outcome, out),
+            Parcel::Account {
+                of,
+                asker,
+                op,
+                reply,
+            } => {
+                self.with_user(
+                    of.clone(),
+                    Work::Account {
+                        of,
+                        asker,
+                        op,
+                        reply,
+                    },
+                    out,
+                );
+            }
+            Parcel::Answer { reply, answer } => self.answered(reply, answer, out),
+        }
+    }
+
+    fn forward(&mut self, to: ShardIndex, parcel: Parcel, out: &mut Outbox) {
+        out.push(Effect::Forward { to, parcel });
+    }
+
+    fn store(&mut self, op: StoreOp, then: Stored, out: &mut Outbox) {
+        let ticket = self.ticket();
+        self.stored.insert(ticket, then);
+        out.push(Effect::Store { ticket, op });
+    }
+
+    /// Does work on a user, now or when the store has told about the user.
+    fn with_user(&mut self, user: Id, work: Work, out: &mut Outbox) {
+        if let Some(entry) = self.users.get_mut(&user) {
+            entry.used_ms = self.now.mono_ms;
+            return self.work(work, out);
+        }
+        let waiting = self.loading.entry(user.clone()).or_default();
+        waiting.push(work);
+        if waiting.len() == 1 {
+            let op = StoreOp::LoadUser {
+                user: Arc::from(user.as_str()),
+            };
+            self.store(op, Stored::Load(user), out);
+        }
+    }
+
+    fn work(&mut self, work: Work, out: &mut Outbox) {
+        match work {
+            Work::Line { conn, message, ack } => self.before_login(conn, *message, ack, out),
+            Work::Mail {
+                to,
+                message,
+                from,
+                reply,
+            } => {
+                self.take_mail(&to, &message, &from, reply, out);
+            }
+            Work::Account {
+                of,
+                asker,
+                op,
+                reply,
+            } => self.account(&of, &asker, op, reply, out),
+        }
+    }
+
+    /// The store could not tell about a user: nothing is acknowledged.
+    fn cannot(&mut self, work: Work, out: &mut Outbox) {
+        match work {
+            Work::Line { .. } => {}
+            Work::Mail { reply, .. } => {
+                let parcel = Parcel::Outcome {
+                    reply,
+                    outcome: Outcome::Failed,
+                };
+                match reply.shard == self.index {
+                    true => self.parcel(parcel, out),
+                    false => self.forward(reply.shard, parcel, out),
+                }
+            }
+            Work::Account { reply, .. } => {
+                self.answer(reply, AccountAnswer::Say(ticket::storage_failed()), out);
+            }
+        }
+    }
+
+    fn stored(&mut self, ticket: Ticket, answer: StoreAnswer, out: &mut Outbox) {
+        let Some(waiting) = self.stored.remove(&ticket) else {
+            return;
+        };
+        let failed = if let StoreAnswer::Failed(error) = &answer {
+            self.stats.store_failures += 1;
+            tracing::warn!(%error, "the store could not do what it was asked");
+            true
+        } else {
+            false
+        };
+        match (waiting, answer) {
+            (Stored::Nothing, _) => {}
+            (Stored::Answer { reply, answer }, _) => {
+                let said = AccountAnswer::Say(ticket::storage_failed());
+                self.answer(reply, if failed { said } else { answer }, out);
+            }
+            (Stored::Slot { ticket, slot, user }, _) => {
+                if failed {
+                    self.fail(ticket);
+                    self.reload(user, out);
+                }
+                self.fill(ticket, slot, Vec::new(), out);
+            }
+            (Stored::Load(id), StoreAnswer::User(record)) => {
+                let user = User::restore(id.clone(), record, self.now.mono_ms);
+                self.users.insert(id.clone(), user);
+                for work in self.loading.remove(&id).unwrap_or_default() {
+                    self.work(work, out);
+                }
+            }
+            (Stored::Load(id), _) => {
+                for work in self.loading.remove(&id).unwrap_or_default() {
+                    self.cannot(work, out);
+                }
+            }
+            (Stored::Reload(id), StoreAnswer::User(record)) => {
+                let fresh = User::restore(id.clone(), record, self.now.mono_ms);
+                if let Some(user) = self.users.get_mut(&id) {
+                    user.take_account(fresh);
+                }
+            }
+            (Stored::Reload(_), _) => {}
+            (Stored::Page { conn, device, from }, StoreAnswer::Page { mails, more }) => {
+                self.page(conn, &device, from, mails, more, out);
+            }
+            (Stored::Page { conn, .. }, _) => self.page_failed(conn),
+            (Stored::Copy { mail, copy }, _) => self.kept(mail, copy, !failed, out),
+            (Stored::Expire, StoreAnswer::Expired { queues, done }) => {
+                self.expired(queues, done);
+            }
+            (Stored::Expire, _) => {}
+        }
+    }
+
+    /// Account pieces that could not be written are not to be believed.
+    fn reload(&mut self, user: Id, out: &mut Outbox) {
+        let op = StoreOp::LoadUser {
+            user: Arc::from(user.as_str()),
+        };
+        self.store(op, Stored::Reload(user), out);
+    }
+
+    fn flush_deletions(&mut self, out: &mut Outbox) {
+        if self.deletions.is_empty() {
+            return;
+        }
+        let mut by_queue: Vec<(QueueKey, Vec<u64>)> = Vec::new();
+        for (queue, seq) in std::mem::take(&mut self.deletions) {
+            match by_queue.iter_mut().find(|(known, _)| *known == queue) {
+                Some((_, seqs)) => seqs.push(seq),
+                None => by_queue.push((queue, vec![seq])),
+            }
+        }
+        for (queue, seqs) in by_queue {
+            self.store(StoreOp::Delete { queue, seqs }, Stored::Nothing, out);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! One connection, as its shard knows it. Everything in here moves with it to another shard.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::input::{ConnId, Ticket};
+use super::seal::Cipher;
+use crate::base::encode;
+use crate::crypto::seal::HeardKey;
+use crate::proto::id::Id;
+use crate::wire::delivery::PendingPushes;
+use crate::wire::{Ack, DeframeLimits, Deframer};
+
+/// A connection and what it has proven.
+#[derive(Debug)]
+pub struct Session {
+    /// The other end.
+    pub(super) peer: SocketAddr,
+    /// The session key that a login has to sign: 64 hex digits.
+    pub(super) key: String,
+    pub(super) deframer: Deframer,
+    /// Who proved to be here; naked.
+    pub(super) user: Option<Id>,
+    /// The device: terminal of the visa that came along, empty when it names none.
+    pub(super) terminal: Arc<str>,
+    /// Whether mail is pushed: false after `report offline`.
+    pub(super) active: bool,
+    /// Messages that wait for the login.
+    pub(super) parked: VecDeque<(Bytes, AckTo)>,
+    pub(super) opened_ms: u64,
+    pub(super) heard_ms: u64,
+    /// Bytes given out to be written since the connection was opened.
+    pub(super) sent: u64,
+    /// Serial number of the last package pushed; never 0.
+    pub(super) last_sn: u64,
+    /// Packages that wait for the peer's acknowledgement.
+    pub(super) pushes: PendingPushes<Vec<Bytes>>,
+    /// What each of them is.
+    pub(super) flying: HashMap<u64, Push>,
+    pub(super) flying_bytes: usize,
+    /// Pushes to a peer that never acknowledges: done when its kernel has so many bytes.
+    pub(super) arriving: VecDeque<(u64, u64)>,
+    pub(super) reading: Reading,
+    /// The content key in use with this peer, and its encryptions.
+    pub(super) cipher: Option<Cipher>,
+    /// The last content key that came, by its encrypted text.
+    pub(super) heard_key: HeardKey,
+    /// Bytes of messages that wait for an answer, and whether reading was stopped for them.
+    pub(super) waiting_bytes: usize,
+    pub(super) paused: bool,
+    pub(super) closing: bool,
+}
+
+/// Which transport acknowledgement is owed when a message is done.
+#[derive(Debug, Clone)]
+pub(super) enum AckTo {
+    /// None: the framing has none, or it was given.
+    None,
+    /// This one.
+    One(Ack),
+    /// One for several messages of a package, counted there.
+    Package(Ticket),
+}
+
+/// A message on its way to a peer.
+#[derive(Debug, Clone)]
+pub(super) struct Push {
+    pub(super) device: Arc<str>,
+    pub(super) seq: u64,
+    pub(super) bytes: usize,
+    /// The mail it is a copy of, while that is not yet safe.
+    pub(super) mail: Option<Ticket>,
+}
+
+/// How far a session is with what is stored for it.
+#[derive(Debug)]
+pub(super) enum Reading {
+    /// Nobody is logged in, or the user reported to be offline: nothing is pushed.
+    Idle,
+    /// Nothing stored is left; new mail is pushed at once.
+    Live,
+    /// Stored mail comes first.
+    Behind {
+        /// For each queue that is read: the next place wanted.
+        cursors: Vec<(Arc<str>, u64)>,
+        /// A page was asked for.
+        asked: bool,
+    },
+}
+
+impl Session {
+    /// A connection just accepted.
+    pub(super) fn new(
+        peer: SocketAddr,
+        secret: [u8; 32],
+        limits: DeframeLimits,
+        now_ms: u64,
+    ) -> Self {
+        // The first serial number is drawn from the same bytes, so that a client that
+        // comes back never takes a new push for an old one.
+        let seed = secret
+            .iter()
+            .take(8)
+            .fold(0_u64, |n, byte| (n << 8) | u64::from(*byte));
+        Self {
+            peer,
+            key: encode::hex_encode(&secret),
+            deframer: Deframer::new(limits),
+            user: None,
+            terminal: Arc::from(""),
+            active: true,
+            parked: VecDeque::new(),
+            opened_ms: now_ms,
+            heard_ms: now_ms,
+            sent: 0,
+            last_sn: (seed >> 1).max(1),
+            pushes: PendingPushes::default(),
+            flying: HashMap::new(),
+            flying_bytes: 0,
+            arriving: VecDeque::new(),
+            reading: Reading::Idle,
+            cipher: None,
+            heard_key: None,
+            waiting_bytes: 0,
+            paused: false,
+            closing: false,
+        }
+    }
+
+    /// The sender's side of a copy: `/terminal`, or `/` when there is none.
+    pub(super) fn from(&self) -> Box<str> {
+        format!("/{}", self.terminal).into()
+    }
+
+    /// Bytes that were written before a move left some unwritten.
+    pub fn sent_before(&self, unwritten: &[Bytes]) -> u64 {
+        let left: usize = unwritten.iter().map(Bytes::len).sum();
+        self.sent.saturating_sub(left as u64)
+    }
+
+    pub(super) fn next_sn(&mut self) -> u64 {
+        self.last_sn = self.last_sn.wrapping_add(1).max(1);
+        self.last_sn
+    }
+
+    /// The queues whose mail is for this session, in the order in which they are read.
+    pub(super) fn claims(&self, device: &str) -> bool {
+        device == ANY_DEVICE || *device == *self.terminal
+    }
+
+    /// Whether a message of a queue has not been handed to this session yet, or is on its way.
+    pub(super) fn lacks(&self, device: &str, seq: u64) -> bool {
+        if !self.active || !self.claims(device) {
+            return false;
+        }
+        let unread = match &self.reading {
+            Reading::Idle | Reading::Live => false,
+            Reading::Behind { cursors, .. } => cursors
+                .iter()
+                .any(|(queue, from)| **queue == *device && *from <= seq),
+        };
+        unread
+            || self
+                .flying
+                .values()
+                .any(|p| p.seq == seq && *p.device == *device)
+    }
+}
+
+/// Queue of mail for a user of whom no device is known yet; the first one that comes has it.
+pub(super) const ANY_DEVICE: &str = "*";
+
+/// Names for logs: where a connection comes from, never its key.
+impl std::fmt::Display for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.user {
+            Some(user) => write!(f, "{user} at {}", self.peer),
+            None => write!(f, "{}", self.peer),
+        }
+    }
+}
+
+/// Connections by number.
+pub(super) type Sessions = HashMap<ConnId, Session>;

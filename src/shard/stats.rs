@@ -1,0 +1,51 @@
+//! What a shard counts: plain numbers, read by its own thread.
+
+/// One row of the table of counters.
+#[derive(Debug, Clone, Copy)]
+pub struct Counter {
+    /// Name, as metrics have it.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+}
+
+macro_rules! counters {
+    ($($name:ident: $help:literal,)*) => {
+        /// Counters of one shard, all since its start.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Stats {
+            $(#[doc = $help] pub $name: u64,)*
+        }
+
+        impl Stats {
+            /// The table of all counters.
+            pub const TABLE: &[Counter] =
+                &[$(Counter { name: stringify!($name), help: $help },)*];
+
+            /// The values, in the order of the table.
+            pub fn values(&self) -> Vec<u64> {
+                vec![$(self.$name,)*]
+            }
+        }
+    };
+}
+
+counters! {
+    accepted: "connections accepted",
+    logins: "logins proven",
+    heard: "messages for the station itself",
+    relayed: "messages taken for relay",
+    delivered: "messages acknowledged by a session of the receiver",
+    cached: "messages stored for a receiver that is absent or does not acknowledge",
+    repeated: "messages that had been taken before",
+    refused_frames: "connections closed for what is no framing or breaks a limit",
+    refused_messages: "texts that are no message, or in another's name",
+    refused_signatures: "messages whose signature is not their sender's",
+    mailbox_full: "messages refused for a full mailbox",
+    parked_dropped: "messages dropped that waited for a login, unacknowledged",
+    slow_sessions: "times a session fell behind and went on from the store",
+    closed_idle: "connections closed for silence",
+    closed_no_login: "connections closed for not logging in",
+    expired: "stored messages thrown out for their age",
+    store_failures: "requests the store could not carry out",
+}

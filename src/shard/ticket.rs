@@ -1,0 +1,270 @@
+//! Work in flight: answers that are being gathered, and what waits for the store.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::Shard;
+use super::effect::Outbox;
+use super::input::{AccountAnswer, ConnId, Outcome, Parcel, ReplyTo, Ticket};
+use super::session::AckTo;
+use crate::proto::command::{self, ReceiptText, Stamp};
+use crate::proto::id::Id;
+use serde_json::json;
+
+/// The answer to one message: gathered slot by slot, sent when the last is there.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) conn: ConnId,
+    /// For whom the answer is sealed.
+    pub(super) user: Id,
+    pub(super) ack: AckTo,
+    /// What receipts repeat of the message.
+    pub(super) origin: Map<String, Value>,
+    /// The group a content was about.
+    pub(super) group: Option<String>,
+    /// Attach the station's meta and visa.
+    pub(super) introduce: bool,
+    pub(super) wrap: Wrap,
+    pub(super) slots: Vec<Vec<Map<String, Value>>>,
+    pub(super) left: usize,
+    pub(super) sink: Sink,
+    pub(super) after: After,
+    /// Bytes of the message, counted against the session while it waits.
+    pub(super) bytes: usize,
+    /// Nothing may be acknowledged: the station could not keep it.
+    pub(super) failed: bool,
+}
+
+/// How several contents become one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrap {
+    /// One as it is, several as an array.
+    Plain,
+    /// Always an array, as the question was one.
+    Array,
+    /// Messages inside a forward content.
+    Forward,
+}
+
+/// Where a finished answer goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sink {
+    /// To the connection.
+    Conn,
+    /// Into a slot of another answer.
+    Slot(Ticket, usize),
+}
+
+/// What follows when an answer has been sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    Nothing,
+    /// The login is done: parked messages go on, stored mail is read.
+    Begin,
+}
+
+/// What waits for the store.
+#[derive(Debug)]
+pub(super) enum Stored {
+    /// Nobody.
+    Nothing,
+    /// An answer that may be given when it is kept.
+    Answer {
+        reply: ReplyTo,
+        answer: AccountAnswer,
+    },
+    /// A slot that holds an answer back until then.
+    Slot {
+        ticket: Ticket,
+        slot: usize,
+        user: Id,
+    },
+    /// Work on a user that is being read.
+    Load(Id),
+    /// Account pieces are read again after a failed write.
+    Reload(Id),
+    /// A session reads its mail.
+    Page {
+        conn: ConnId,
+        device: Arc<str>,
+        from: u64,
+    },
+    /// A copy of a mail is being kept.
+    Copy { mail: Ticket, copy: usize },
+    /// Old mail is being thrown out.
+    Expire,
+}
+
+impl Shard {
+    pub(super) fn ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket(self.last_ticket)
+    }
+
+    pub(super) fn stamp(&mut self) -> Stamp {
+        self.last_sn = self.last_sn % 0x7fff_ffff + 1;
+        Stamp {
+            sn: self.last_sn,
+            time: self.now.wall_s(),
+        }
+    }
+
+    /// Gives the answer about an account to whoever asked.
+    pub(super) fn answer(&mut self, reply: ReplyTo, answer: AccountAnswer, out: &mut Outbox) {
+        if reply.shard == self.index {
+            self.answered(reply, answer, out);
+        } else {
+            self.forward(reply.shard, Parcel::Answer { reply, answer }, out);
+        }
+    }
+
+    /// An answer about an account arrived where it was asked for.
+    pub(super) fn answered(&mut self, reply: ReplyTo, answer: AccountAnswer, out: &mut Outbox) {
+        let mut contents = Vec::new();
+        match answer {
+            AccountAnswer::Nothing => {}
+            AccountAnswer::Say(text) => contents.extend(self.receipt(reply.ticket, text)),
+            AccountAnswer::Meta { did, meta } => {
+                contents.push(command::meta(self.stamp(), &did, meta));
+            }
+            AccountAnswer::Documents {
+                did,
+                meta,
+                documents,
+                logins,
+            } => {
+                contents.push(command::documents(self.stamp(), &did, meta, documents));
+                if !logins.is_empty() {
+                    contents.push(command::forward(self.stamp(), logins));
+                }
+            }
+        }
+        self.fill(reply.ticket, reply.slot, contents, out);
+    }
+
+    /// What became of a message, where it was sent from.
+    pub(super) fn came_of(&mut self, reply: ReplyTo, outcome: Outcome, out: &mut Outbox) {
+        let text = match outcome {
+            Outcome::Delivered { recipient } => {
+                self.stats.delivered += 1;
+                ReceiptText::plain("Message delivered.")
+                    .with(json!({"recipient": recipient.as_str()}))
+            }
+            Outcome::Cached => {
+                self.stats.cached += 1;
+                ReceiptText::plain("Message cached.")
+            }
+            Outcome::Full => ReceiptText::new(
+                "Message not accepted.",
+                "Message not accepted: ${reason}.",
+                json!({"reason": "the receiver's mailbox is full"}),
+            ),
+            Outcome::Failed => {
+                self.fail(reply.ticket);
+                ReceiptText::new(
+                    "Message not accepted.",
+                    "Message not accepted: ${reason}.",
+                    json!({"reason": "the station cannot store it now"}),
+                )
+            }
+        };
+        let contents = self.receipt(reply.ticket, text).into_iter().collect();
+        self.fill(reply.ticket, reply.slot, contents, out);
+    }
+
+    /// A receipt about the message that a ticket stands for.
+    pub(super) fn receipt(
+        &mut self,
+        ticket: Ticket,
+        mut text: ReceiptText,
+    ) -> Option<Map<String, Value>> {
+        let stamp = self.stamp();
+        let reply = self.replies.get(&ticket)?;
+        if text.group.is_none() {
+            text.group.clone_from(&reply.group);
+        }
+        Some(command::receipt(stamp, text, reply.origin.clone()))
+    }
+
+    /// Fills one slot; the last one sends the answer.
+    pub(super) fn fill(
+        &mut self,
+        ticket: Ticket,
+        slot: usize,
+        contents: Vec<Map<String, Value>>,
+        out: &mut Outbox,
+    ) {
+        let Some(reply) = self.replies.get_mut(&ticket) else {
+            return;
+        };
+        if let Some(place) = reply.slots.get_mut(slot) {
+            *place = contents;
+        }
+        reply.left = reply.left.saturating_sub(1);
+        if reply.left == 0
+            && let Some(reply) = self.replies.remove(&ticket)
+        {
+            self.finish(reply, out);
+        }
+    }
+
+    /// Marks an answer: nothing may be acknowledged.
+    pub(super) fn fail(&mut self, ticket: Ticket) {
+        if let Some(reply) = self.replies.get_mut(&ticket) {
+            reply.failed = true;
+        }
+    }
+
+    fn finish(&mut self, mut reply: Reply, out: &mut Outbox) {
+        let mut contents: Vec<_> = reply.slots.drain(..).flatten().collect();
+        let message = if contents.is_empty() {
+            None
+        } else {
+            let single = contents.len() == 1 && reply.wrap == Wrap::Plain;
+            let content = match reply.wrap {
+                Wrap::Forward => {
+                    let secrets = contents.into_iter().map(Value::Object).collect();
+                    command::forward(self.stamp(), secrets)
+                }
+                _ if single => contents.swap_remove(0),
+                _ => command::array(self.stamp(), contents),
+            };
+            self.sealed(reply.conn, &reply.user, &content, reply.introduce)
+        };
+        match reply.sink {
+            Sink::Slot(parent, slot) => {
+                let value = message.and_then(|bytes| crate::proto::json::parse(&bytes).ok());
+                let inner = match value {
+                    Some(Value::Object(map)) => vec![map],
+                    _ => Vec::new(),
+                };
+                if reply.failed {
+                    self.fail(parent);
+                }
+                self.fill(parent, slot, inner, out);
+            }
+            Sink::Conn => {
+                self.calm(reply.conn, reply.bytes, out);
+                if !reply.failed {
+                    self.acknowledge(reply.conn, reply.ack, out);
+                }
+                if let Some(bytes) = message {
+                    self.send_message(reply.conn, bytes, out);
+                }
+                if reply.after == After::Begin {
+                    self.begin(reply.conn, out);
+                }
+            }
+        }
+    }
+}
+
+/// What is said when the disk does not take something.
+pub(super) fn storage_failed() -> ReceiptText {
+    ReceiptText::new(
+        "Station error.",
+        "Station error: ${reason}.",
+        json!({"reason": "the station cannot store it now, try again later"}),
+    )
+}

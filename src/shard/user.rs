@@ -1,0 +1,250 @@
+//! What the owner shard knows of one user: account, sessions, queues.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::input::ConnId;
+use super::session::ANY_DEVICE;
+use crate::crypto::identity::{Proven, verify_keys};
+use crate::crypto::key::VerifyKey;
+use crate::proto::document::Document;
+use crate::proto::id::Id;
+use crate::proto::json;
+use crate::proto::meta::Meta;
+use crate::store::{QueueSummary, UserRecord};
+
+/// Login records kept per user, one a device, newest first (station.md 2.5).
+pub(super) const LOGINS_MAX: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct User {
+    pub(super) id: Id,
+    pub(super) text: Arc<str>,
+    pub(super) meta: Option<Proven<Meta>>,
+    pub(super) documents: Vec<Proven<Document>>,
+    pub(super) logins: Vec<Value>,
+    keys: Option<Arc<Vec<VerifyKey>>>,
+    pub(super) sessions: Vec<ConnId>,
+    pub(super) queues: Vec<Queue>,
+    /// Place of the newest message, in microseconds since 1970 where the clock allows.
+    pub(super) last_seq: u64,
+    /// Counts changes of the documents, so that ciphers made for older ones are renewed.
+    pub(super) edition: u32,
+    pub(super) used_ms: u64,
+}
+
+/// One device's stored mail, by its figures only.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) device: Arc<str>,
+    pub(super) count: u64,
+    pub(super) bytes: u64,
+    /// Newest place that the store has been asked to keep, and that it has kept.
+    pub(super) asked_seq: u64,
+    pub(super) stored_seq: u64,
+    /// Acknowledged by one session while another still has to get it: place and length.
+    pub(super) deferred: Vec<(u64, usize)>,
+}
+
+impl User {
+    /// From what the store has. What is there was proven before it was stored; what cannot be
+    /// read any more is left out and said so.
+    pub(super) fn restore(id: Id, record: UserRecord, now_ms: u64) -> Self {
+        let object = |bytes: &[u8]| json::parse(bytes).ok();
+        let meta = record
+            .meta
+            .as_deref()
+            .and_then(object)
+            .and_then(|value| Meta::from_map(value.as_object()?).ok())
+            .map(|meta| Proven::restore(&id, meta));
+        let documents = match record.documents.as_deref().and_then(object) {
+            Some(Value::Array(list)) => list
+                .iter()
+                .filter_map(|value| Document::from_map(value.as_object()?).ok())
+                .map(|document| Proven::restore(&id, document))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let logins = match record.logins.as_deref().and_then(object) {
+            Some(Value::Array(list)) => list,
+            _ => Vec::new(),
+        };
+        let last_seq = record
+            .queues
+            .iter()
+            .map(|queue| queue.last_seq)
+            .max()
+            .unwrap_or(0);
+        Self {
+            text: Arc::from(id.as_str()),
+            id,
+            meta,
+            documents,
+            logins,
+            keys: None,
+            sessions: Vec::new(),
+            queues: record.queues.into_iter().map(Queue::restore).collect(),
+            last_seq,
+            edition: 0,
+            used_ms: now_ms,
+        }
+    }
+
+    /// Replaces the account by what the store has.
+    pub(super) fn take_account(&mut self, fresh: Self) {
+        self.meta = fresh.meta;
+        self.documents = fresh.documents;
+        self.logins = fresh.logins;
+        self.changed();
+    }
+
+    /// Keys that a message of this user may be signed with: of its visas, then of its meta.
+    pub(super) fn keys(&mut self) -> Option<Arc<Vec<VerifyKey>>> {
+        if self.keys.is_none() {
+            let meta = self.meta.as_ref()?;
+            self.keys = Some(Arc::new(verify_keys(meta, &self.documents)));
+        }
+        self.keys.clone()
+    }
+
+    pub(super) fn set_meta(&mut self, meta: Proven<Meta>) {
+        self.meta = Some(meta);
+        self.changed();
+    }
+
+    pub(super) fn set_documents(&mut self, documents: Vec<Proven<Document>>) {
+        self.documents = documents;
+        self.changed();
+    }
+
+    fn changed(&mut self) {
+        self.keys = None;
+        self.edition = self.edition.wrapping_add(1);
+    }
+
+    /// Devices that a message is kept for: those with a visa; any, while none is known.
+    pub(super) fn devices(&self) -> Vec<Arc<str>> {
+        let mut devices: Vec<Arc<str>> = Vec::new();
+        for document in self.documents.iter().filter(|d| d.visa_key().is_some()) {
+            let terminal = terminal_of(document);
+            if !devices.iter().any(|known| **known == *terminal) {
+                devices.push(Arc::from(terminal));
+            }
+        }
+        devices
+    }
+
+    /// The next place in this user's queues.
+    pub(super) fn next_seq(&mut self, wall_us: u64) -> u64 {
+        self.last_seq = wall_us.max(self.last_seq.saturating_add(1));
+        self.last_seq
+    }
+
+    pub(super) fn queue(&mut self, device: &str) -> &mut Queue {
+        let at = self
+            .queues
+            .iter()
+            .position(|queue| *queue.device == *device);
+        let at = at.unwrap_or_else(|| {
+            self.queues.push(Queue::new(device));
+            self.queues.len() - 1
+        });
+        &mut self.queues[at]
+    }
+
+    pub(super) fn documents_json(&self) -> Value {
+        self.documents
+            .iter()
+            .map(|d| Value::Object(d.to_map()))
+            .collect()
+    }
+
+    /// Whether nothing is lost when this entry is forgotten and read again when needed.
+    pub(super) fn is_idle(&self) -> bool {
+        self.sessions.is_empty()
+            && self
+                .queues
+                .iter()
+                .all(|q| q.asked_seq == q.stored_seq && q.deferred.is_empty())
+    }
+
+    /// Keeps a login record; answers whether it is newer than the one of that device.
+    pub(super) fn keep_login(&mut self, command: &Map<String, Value>, message: Value) -> bool {
+        let device = |map: &Map<String, Value>| {
+            map.get("terminal")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let time = |map: &Map<String, Value>| {
+            map.get("time")
+                .and_then(crate::proto::content::seconds)
+                .unwrap_or(0.0)
+        };
+        let old = self.logins.iter().position(|record| {
+            record
+                .get("cmd")
+                .and_then(Value::as_object)
+                .is_some_and(|c| device(c) == device(command))
+        });
+        if let Some(at) = old {
+            let stored = self
+                .logins
+                .get(at)
+                .and_then(|r| r.get("cmd"))
+                .and_then(Value::as_object);
+            if stored.is_some_and(|stored| time(stored) > time(command)) {
+                return false;
+            }
+            self.logins.remove(at);
+        }
+        self.logins
+            .insert(0, serde_json::json!({"cmd": command, "msg": message}));
+        self.logins.truncate(LOGINS_MAX);
+        true
+    }
+}
+
+/// The device of a visa; empty when it names none.
+pub(super) fn terminal_of(document: &Document) -> &str {
+    document.terminal().unwrap_or_default()
+}
+
+impl Queue {
+    fn new(device: &str) -> Self {
+        Self {
+            device: Arc::from(device),
+            count: 0,
+            bytes: 0,
+            asked_seq: 0,
+            stored_seq: 0,
+            deferred: Vec::new(),
+        }
+    }
+
+    fn restore(summary: QueueSummary) -> Self {
+        Self {
+            device: summary.device,
+            count: summary.count,
+            bytes: summary.bytes,
+            asked_seq: summary.last_seq,
+            stored_seq: summary.last_seq,
+            deferred: Vec::new(),
+        }
+    }
+
+    /// Takes a message off the figures.
+    pub(super) fn forget(&mut self, bytes: usize) {
+        self.count = self.count.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes as u64);
+        if self.count == 0 {
+            self.bytes = 0;
+        }
+    }
+}
+
+/// Whether a queue's name is that of a device.
+pub(super) fn is_device(name: &str) -> bool {
+    !name.is_empty() && name != ANY_DEVICE
+}

@@ -1,0 +1,367 @@
+//! RFC 6455 as its server side, after the upgrade.
+//!
+//! A message is a payload or one of a few words. Clients may send unmasked frames: the reference
+//! takes them, and some old clients do.
+
+use bytes::{Bytes, BytesMut};
+
+use super::buffer::Buffer;
+use super::deframe::Step;
+use super::encode::{SmallHead, text_key};
+use super::error::WireError;
+use super::event::{Ack, Event, PushKey};
+use super::limits::{CONTROL_BYTES_MAX, DeframeLimits};
+
+/// Opcode of the frames that the station sends: browsers read only texts.
+pub const TEXT: u8 = 1;
+
+const CONTINUATION: u8 = 0;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+
+/// An unmasked text frame that answers the word `PING`.
+const WORD_PONG: &[u8] = b"\x81\x04PONG";
+
+const ACK_WORD: &[u8] = b"ACK:";
+
+/// Header of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Whether the frame is the last one of its message.
+    pub fin: bool,
+    /// What the frame is; always one of RFC 6455.
+    pub opcode: u8,
+    /// With what the payload is masked.
+    pub mask: Option<[u8; 4]>,
+    /// Bytes of the payload.
+    pub len: u64,
+    /// Bytes of the header: 2 to 14.
+    pub head_len: u8,
+}
+
+/// The header at the start of `bytes`; none until all of it is there.
+pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, WireError> {
+    let [first, second, rest @ ..] = bytes else {
+        return Ok(None);
+    };
+    let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
+    let (masked, short_len) = (second & 0x80 != 0, second & 0x7f);
+    if first & 0x70 != 0 {
+        return Err(WireError::ReservedBits);
+    }
+    if !matches!(opcode, CONTINUATION | TEXT | BINARY | CLOSE | PING | PONG) {
+        return Err(WireError::UnknownOpcode(opcode));
+    }
+    if opcode >= CLOSE && (!fin || usize::from(short_len) > CONTROL_BYTES_MAX) {
+        return Err(WireError::ControlFrame);
+    }
+    let (len, len_bytes) = match short_len {
+        126 => (
+            rest.first_chunk()
+                .map(|len| u16::from_be_bytes(*len).into()),
+            2,
+        ),
+        127 => (rest.first_chunk().map(|len| u64::from_be_bytes(*len)), 8),
+        _ => (Some(short_len.into()), 0),
+    };
+    let Some(len) = len else { return Ok(None) };
+    let mask = rest
+        .get(usize::from(len_bytes)..)
+        .and_then(|rest| rest.first_chunk().copied());
+    Ok(match (masked, mask) {
+        (true, None) => None,
+        (true, mask) => Some(Head {
+            fin,
+            opcode,
+            mask,
+            len,
+            head_len: 2 + len_bytes + 4,
+        }),
+        (false, _) => Some(Head {
+            fin,
+            opcode,
+            mask: None,
+            len,
+            head_len: 2 + len_bytes,
+        }),
+    })
+}
+
+/// Header of an unmasked whole message in the shortest form, as the station sends it.
+pub fn encode_head(opcode: u8, len: u32) -> SmallHead {
+    let first = &[0x80 | opcode];
+    match len {
+        0..=125 => SmallHead::join(&[first, &len.to_be_bytes()[3..]]),
+        126..=0xffff => SmallHead::join(&[first, &[126], &len.to_be_bytes()[2..]]),
+        _ => SmallHead::join(&[first, &[127], &u64::from(len).to_be_bytes()]),
+    }
+}
+
+/// Remove `mask` from `payload`, or put it on.
+pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (words, rest) = payload.as_chunks_mut::<8>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip(mask.into_iter().cycle()) {
+        *byte ^= mask;
+    }
+}
+
+/// One connection's frames.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    /// The message of which only the beginning has come.
+    joining: Option<Joining>,
+    /// Whether the client has ever acknowledged something: then it will acknowledge everything.
+    pub(super) acknowledges: bool,
+}
+
+#[derive(Debug)]
+struct Joining {
+    text: bool,
+    payload: Vec<u8>,
+}
+
+impl Stream {
+    pub(super) fn step(
+        &mut self,
+        buffer: &mut Buffer,
+        limits: &DeframeLimits,
+    ) -> Result<Step, WireError> {
+        let Some(head) = parse_head(buffer.view())? else {
+            return Ok(Step::NeedBytes);
+        };
+        self.check_order(&head)?;
+        let joined = match (&self.joining, head.opcode) {
+            (Some(joining), CONTINUATION) => joining.payload.len(),
+            _ => 0,
+        };
+        let len = match usize::try_from(head.len) {
+            Ok(len) if len <= limits.message_bytes_max.saturating_sub(joined) => len,
+            _ => {
+                let bytes = head.len.saturating_add(joined as u64);
+                return Err(WireError::FrameTooLong { bytes });
+            }
+        };
+        let head_len = usize::from(head.head_len);
+        if buffer.len() < head_len + len {
+            return Ok(Step::NeedBytes);
+        }
+        buffer.skip(head_len);
+        let payload = take_payload(buffer, len, head.mask);
+        match head.opcode {
+            CLOSE => Ok(Step::Last(Event::Close(close_answer(&payload)))),
+            PING => Ok(Step::Event(Event::Reply(control(PONG, &payload)))),
+            PONG => Ok(Step::Event(Event::Heartbeat)),
+            _ => self.on_data(&head, payload),
+        }
+    }
+
+    pub(super) fn is_joining(&self) -> bool {
+        self.joining.is_some()
+    }
+
+    /// A message must end before the next one begins, and begin before it goes on.
+    fn check_order(&self, head: &Head) -> Result<(), WireError> {
+        match (head.opcode, self.joining.is_some()) {
+            (CONTINUATION, false) => Err(WireError::LooseContinuation),
+            (TEXT | BINARY, true) => Err(WireError::MessageInside),
+            _ => Ok(()),
+        }
+    }
+
+    fn on_data(&mut self, head: &Head, payload: Bytes) -> Result<Step, WireError> {
+        let (text, payload) = match (self.joining.take(), head.fin) {
+            (None, true) => (head.opcode == TEXT, payload),
+            (None, false) => {
+                let text = head.opcode == TEXT;
+                self.joining = Some(Joining {
+                    text,
+                    payload: payload.to_vec(),
+                });
+                return Ok(Step::Again);
+            }
+            (Some(mut joining), fin) => {
+                joining.payload.extend_from_slice(&payload);
+                if !fin {
+                    self.joining = Some(joining);
+                    return Ok(Step::Again);
+                }
+                (joining.text, joining.payload.into())
+            }
+        };
+        if text && std::str::from_utf8(&payload).is_err() {
+            return Err(WireError::NotUtf8);
+        }
+        Ok(Step::Event(self.on_message(payload)))
+    }
+
+    fn on_message(&mut self, body: Bytes) -> Event {
+        match body.as_ref() {
+            b"" | b"PONG" | b"NOOP" | b"OK" => Event::Heartbeat,
+            b"PING" => Event::Reply(Bytes::from_static(WORD_PONG)),
+            ack if ack.starts_with(ACK_WORD) => {
+                self.acknowledges = true;
+                text_key(ack).map_or(Event::Heartbeat, |key| {
+                    Event::Acknowledged(PushKey::Text(key))
+                })
+            }
+            _ => Event::Message {
+                ack: Ack::None,
+                body,
+            },
+        }
+    }
+}
+
+fn take_payload(buffer: &mut Buffer, len: usize, mask: Option<[u8; 4]>) -> Bytes {
+    let Some(mask) = mask else {
+        return buffer.take(len);
+    };
+    let mut payload: BytesMut = buffer.take_mut(len);
+    unmask(&mut payload, mask);
+    payload.freeze()
+}
+
+/// A control frame to the client; `payload` came in one, so it fits.
+fn control(opcode: u8, payload: &[u8]) -> Bytes {
+    let len = u32::try_from(payload.len()).unwrap_or_default();
+    [&encode_head(opcode, len), payload].concat().into()
+}
+
+/// The client's status without its reason, as the reference model echoes it. One lone byte is no
+/// status.
+fn close_answer(payload: &[u8]) -> Bytes {
+    match payload {
+        [] => control(CLOSE, b""),
+        [_] => control(CLOSE, &1002_u16.to_be_bytes()),
+        [high, low, ..] => control(CLOSE, &[*high, *low]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(frames: &[&[u8]]) -> Vec<Result<Event, WireError>> {
+        let limits = DeframeLimits {
+            message_bytes_max: 100_000,
+            ..DeframeLimits::default()
+        };
+        let mut buffer = Buffer::default();
+        buffer.push(Bytes::from(frames.concat()));
+        let (mut stream, mut events) = (Stream::default(), Vec::new());
+        loop {
+            match stream.step(&mut buffer, &limits) {
+                Ok(Step::Event(event)) => events.push(Ok(event)),
+                Ok(Step::Again) => {}
+                Ok(Step::Last(event)) => {
+                    events.push(Ok(event));
+                    return events;
+                }
+                Ok(Step::NeedBytes | Step::Pair(..)) => return events,
+                Err(error) => {
+                    events.push(Err(error));
+                    return events;
+                }
+            }
+        }
+    }
+
+    fn only_error(frames: &[&[u8]]) -> WireError {
+        match events(frames).as_slice() {
+            [Err(error)] => *error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn heads_are_parsed_once_they_are_whole() {
+        for (len, head_len) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
+            let packed = encode_head(TEXT, len);
+            let head = Head {
+                fin: true,
+                opcode: TEXT,
+                mask: None,
+                len: len.into(),
+                head_len,
+            };
+            assert_eq!(parse_head(&packed), Ok(Some(head)));
+            for cut in 0..packed.len() {
+                assert_eq!(parse_head(&packed[..cut]), Ok(None));
+            }
+        }
+        assert_eq!(parse_head(b"\x81\x80abc"), Ok(None));
+        assert_eq!(
+            parse_head(b"\x81\x80abcd").unwrap().unwrap().mask,
+            Some(*b"abcd")
+        );
+    }
+
+    #[test]
+    fn unmasking_is_bytewise() {
+        for len in 0..40_u8 {
+            let plain: Vec<u8> = (0..len).collect();
+            let mut masked = plain.clone();
+            unmask(&mut masked, *b"mask");
+            let by_byte = plain.iter().zip(b"mask".iter().cycle()).map(|(a, b)| a ^ b);
+            assert!(by_byte.eq(masked.iter().copied()));
+        }
+    }
+
+    #[test]
+    fn what_breaks_the_rfc_is_refused() {
+        assert_eq!(only_error(&[b"\xc1\x00"]), WireError::ReservedBits);
+        assert_eq!(only_error(&[b"\x83\x00"]), WireError::UnknownOpcode(3));
+        assert_eq!(only_error(&[b"\x80\x00"]), WireError::LooseContinuation);
+        assert_eq!(
+            only_error(&[b"\x01\x00", b"\x81\x00"]),
+            WireError::MessageInside
+        );
+        assert_eq!(only_error(&[b"\x09\x00"]), WireError::ControlFrame);
+        assert_eq!(only_error(&[b"\x89\x7e"]), WireError::ControlFrame);
+        assert_eq!(only_error(&[b"\x81\x02\xc3\x28"]), WireError::NotUtf8);
+        let long = b"\x82\x7f\xff\xff\xff\xff\xff\xff\xff\xff";
+        assert_eq!(
+            only_error(&[long]),
+            WireError::FrameTooLong { bytes: u64::MAX }
+        );
+        // The sum counts, however short the frames are.
+        let half = [&encode_head(TEXT, 60_000), [b'a'; 60_000].as_slice()].concat();
+        let first = [b"\x01", &half[1..]].concat();
+        let second = [b"\x80", &half[1..]].concat();
+        let error = only_error(&[&first, &second]);
+        assert_eq!(error, WireError::FrameTooLong { bytes: 120_000 });
+    }
+
+    #[test]
+    fn control_frames_pass_between_the_parts_of_a_message() {
+        // A character is cut between two frames: only the whole text has to be UTF-8.
+        let frames: [&[u8]; 4] = [
+            b"\x01\x02{\xc3",
+            b"\x89\x02hi",
+            b"\x00\x00",
+            b"\x80\x02\xa4}",
+        ];
+        let message = Event::Message {
+            ack: Ack::None,
+            body: Bytes::from("{ä}"),
+        };
+        let pong = Event::Reply(Bytes::from_static(b"\x8a\x02hi"));
+        assert_eq!(events(&frames), [Ok(pong), Ok(message)]);
+    }
+
+    #[test]
+    fn close_is_echoed_with_its_status() {
+        let close = |frame: &'static [u8]| events(&[frame, b"\x81\x04PING"]);
+        let answer = |bytes: &'static [u8]| vec![Ok(Event::Close(Bytes::from_static(bytes)))];
+        assert_eq!(close(b"\x88\x00"), answer(b"\x88\x00"));
+        assert_eq!(close(b"\x88\x05\x03\xe8bye"), answer(b"\x88\x02\x03\xe8"));
+        assert_eq!(close(b"\x88\x01x"), answer(b"\x88\x02\x03\xea"));
+    }
+}
