@@ -10,14 +10,19 @@
 //! | 3 | [`crypto`] | keys and what they prove |
 //! | 4 | [`client`], [`store`] | how to be somebody; how to remember |
 //! | 5 | [`shard`] | sessions, routing, mailboxes: deciding, without I/O |
+//! | 6 | `server`, `cli` | sockets, threads, files; the command line |
 //!
 //! Rows 0 to 5 build without the feature `station`, that is without glommio and RocksDB: they open
 //! no socket, read no clock and start no thread.
 
 pub mod base;
+#[cfg(feature = "station")]
+pub mod cli;
 pub mod client;
 pub mod crypto;
 pub mod proto;
+#[cfg(feature = "station")]
+pub mod server;
 pub mod shard;
 pub mod store;
 pub mod wire;

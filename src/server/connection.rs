@@ -1,0 +1,193 @@
+//! One socket: what is to be written, and whether it is read. It knows no protocol.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{ErrorKind, IoSlice};
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Poll, Waker};
+
+use bytes::{Buf, Bytes};
+use futures_io::{AsyncRead, AsyncWrite};
+use glommio::net::TcpStream;
+
+use super::listen::Permit;
+use super::sys;
+
+/// Slices handed to the kernel in one call; more than that many small frames go in the next.
+const SLICES_MAX: usize = 256;
+
+/// A socket of this shard.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: RefCell<TcpStream>,
+    unwritten: RefCell<VecDeque<Bytes>>,
+    /// Bytes the kernel has taken since the connection was opened.
+    written: Cell<u64>,
+    /// A task waits for room in the kernel's buffer.
+    pub(super) blocked: Cell<bool>,
+    paused: Cell<bool>,
+    /// Nothing more will be written; shut down when all is out.
+    pub(super) closing: Cell<bool>,
+    /// The socket is another shard's now.
+    pub(super) gone: Cell<bool>,
+    reader: RefCell<Option<Waker>>,
+    /// In the list of sockets that have something to write.
+    pub(super) dirty: Cell<bool>,
+    /// Arrivals are wanted, and the last total that was told.
+    pub(super) watched: Cell<bool>,
+    pub(super) told: Cell<u64>,
+    /// Goes with the socket.
+    permit: RefCell<Option<Permit>>,
+}
+
+/// How a flush ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flushed {
+    All,
+    /// The kernel's buffer is full.
+    Blocked,
+    /// The peer is gone; the reader will hear of it.
+    Broken,
+}
+
+impl Socket {
+    pub(super) fn new(
+        stream: TcpStream,
+        written: u64,
+        unwritten: Vec<Bytes>,
+        permit: Option<Permit>,
+    ) -> Self {
+        Self {
+            stream: RefCell::new(stream),
+            unwritten: RefCell::new(unwritten.into()),
+            written: Cell::new(written),
+            blocked: Cell::new(false),
+            paused: Cell::new(false),
+            closing: Cell::new(false),
+            gone: Cell::new(false),
+            reader: RefCell::new(None),
+            dirty: Cell::new(false),
+            watched: Cell::new(false),
+            told: Cell::new(0),
+            permit: RefCell::new(permit),
+        }
+    }
+
+    pub(super) fn push(&self, bytes: Bytes) {
+        self.unwritten.borrow_mut().push_back(bytes);
+    }
+
+    /// Waits for bytes and copies them once, right-sized: a slice of a bigger buffer would keep all
+    /// of it alive for one short message.
+    pub(super) async fn read(&self, scratch: &RefCell<Vec<u8>>) -> std::io::Result<Bytes> {
+        poll_fn(|context| {
+            if self.paused.get() {
+                *self.reader.borrow_mut() = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            let mut scratch = scratch.borrow_mut();
+            let mut stream = self.stream.borrow_mut();
+            match Pin::new(&mut *stream).poll_read(context, &mut scratch) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Ready(Ok(count)) => Poll::Ready(Ok(Bytes::copy_from_slice(
+                    scratch.get(..count).unwrap_or(&[]),
+                ))),
+            }
+        })
+        .await
+    }
+
+    pub(super) fn pause(&self, paused: bool) {
+        self.paused.set(paused);
+        if !paused && let Some(waker) = self.reader.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Writes what there is, as much as the kernel takes.
+    pub(super) fn flush(&self) -> Flushed {
+        let mut queue = self.unwritten.borrow_mut();
+        let stream = self.stream.borrow();
+        while !queue.is_empty() {
+            let slices: Vec<IoSlice<'_>> = queue
+                .iter()
+                .take(SLICES_MAX)
+                .map(|bytes| IoSlice::new(bytes))
+                .collect();
+            match sys::send(&stream, &slices) {
+                Ok(count) => {
+                    self.written.set(self.written.get() + count as u64);
+                    advance(&mut queue, count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Flushed::Blocked,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    queue.clear();
+                    return Flushed::Broken;
+                }
+            }
+        }
+        // An idle connection keeps no buffer.
+        if queue.capacity() > 64 {
+            *queue = VecDeque::new();
+        }
+        if self.closing.get() {
+            sys::shut_down(&stream);
+        }
+        Flushed::All
+    }
+
+    /// Waits until the kernel has taken something of the first slice.
+    pub(super) async fn wait_for_room(&self) -> std::io::Result<()> {
+        let Some(first) = self.unwritten.borrow().front().cloned() else {
+            return Ok(());
+        };
+        let count = poll_fn(|context| {
+            let mut stream = self.stream.borrow_mut();
+            Pin::new(&mut *stream).poll_write(context, &first)
+        })
+        .await?;
+        self.written.set(self.written.get() + count as u64);
+        advance(&mut self.unwritten.borrow_mut(), count);
+        Ok(())
+    }
+
+    /// Ends the connection at once.
+    pub(super) fn cut(&self) {
+        self.unwritten.borrow_mut().clear();
+        sys::shut_down(&self.stream.borrow());
+    }
+
+    /// Bytes that the peer's kernel has.
+    pub(super) fn arrived(&self) -> u64 {
+        let outstanding = sys::unacknowledged(&self.stream.borrow()).unwrap_or(u64::MAX);
+        self.written.get().saturating_sub(outstanding)
+    }
+
+    /// Whether the peer's kernel has everything, and nothing waits to be written.
+    pub(super) fn is_settled(&self, arrived: u64) -> bool {
+        arrived == self.written.get() && self.unwritten.borrow().is_empty()
+    }
+
+    /// The socket with a new owner, what was not written, and the right to be open.
+    pub(super) fn hand_over(&self) -> std::io::Result<(OwnedFd, Vec<Bytes>, Option<Permit>)> {
+        let socket = sys::second_owner(&self.stream.borrow())?;
+        self.gone.set(true);
+        let unwritten = self.unwritten.borrow_mut().drain(..).collect();
+        Ok((socket, unwritten, self.permit.borrow_mut().take()))
+    }
+}
+
+fn advance(queue: &mut VecDeque<Bytes>, mut count: usize) {
+    while let Some(first) = queue.front_mut() {
+        if count < first.len() {
+            first.advance(count);
+            return;
+        }
+        count -= first.len();
+        queue.pop_front();
+    }
+}

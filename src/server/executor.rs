@@ -1,0 +1,443 @@
+//! One shard's thread: inputs in, effects out, and nothing decided in between.
+//!
+//! A turn: the tasks that have something to read feed the shard one after the other; then the
+//! flusher, woken by the first of them and so behind all of them in the queue, makes one write for
+//! each receiver, one batch for each other shard and one for the store.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use glommio::net::TcpStream;
+use glommio::{Latency, Shares};
+
+use super::connection::{Flushed, Socket};
+use super::listen::Permit;
+use super::mesh::{Connection, Letter, Mailbox, ticket};
+use super::sys;
+use crate::base::time::Now;
+use crate::shard::Shard;
+use crate::shard::effect::{Close, Effect, Outbox};
+use crate::shard::input::{ConnId, Input};
+use crate::shard::ring::ShardIndex;
+use crate::store::StoreOp;
+use crate::store::writer::Writer;
+
+/// Bytes read in one call. More is there only for a peer that pours, and is read in the next turn.
+const READ_BYTES_MAX: usize = 64 << 10;
+/// How often due work, arrivals and refused batches are looked at.
+const TICK: Duration = Duration::from_millis(20);
+/// How long a closed peer may take what is still to be written.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// Ops or letters that wait for room; beyond it this shard takes in nothing more.
+const CONGESTED: usize = 8192;
+/// How long a congested shard waits before it looks again.
+const CONGESTION_PAUSE: Duration = Duration::from_millis(1);
+
+/// What a shard's thread is given.
+pub(super) struct Job {
+    pub(super) shard: Shard,
+    pub(super) index: ShardIndex,
+    pub(super) mailboxes: Vec<Arc<Mailbox>>,
+    pub(super) store: Arc<Writer>,
+}
+
+/// A shard and everything its thread does for it.
+struct Host {
+    shard: RefCell<Shard>,
+    index: ShardIndex,
+    started: Instant,
+    sockets: RefCell<HashMap<ConnId, Rc<Socket>>>,
+    last_conn: Cell<u64>,
+    scratch: RefCell<Vec<u8>>,
+    dirty: RefCell<Vec<Rc<Socket>>>,
+    watched: RefCell<Vec<(ConnId, Rc<Socket>)>>,
+    closing: RefCell<Vec<(Instant, Rc<Socket>)>>,
+    flusher: RefCell<Option<Waker>>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    letters: RefCell<Vec<Vec<Letter>>>,
+    store: Arc<Writer>,
+    ops: RefCell<Vec<(u16, u64, StoreOp)>>,
+    stopped: Cell<bool>,
+    outbox: RefCell<Outbox>,
+}
+
+/// Runs a shard until it has stopped.
+pub(super) async fn run(job: Job) {
+    let mailbox = job.mailboxes.get(usize::from(job.index.0)).cloned();
+    let host = Rc::new(Host {
+        shard: RefCell::new(job.shard),
+        index: job.index,
+        started: now_instant(),
+        sockets: RefCell::new(HashMap::new()),
+        last_conn: Cell::new(u64::from(job.index.0) << 48),
+        scratch: RefCell::new(vec![0; READ_BYTES_MAX]),
+        dirty: RefCell::new(Vec::new()),
+        watched: RefCell::new(Vec::new()),
+        closing: RefCell::new(Vec::new()),
+        flusher: RefCell::new(None),
+        letters: RefCell::new(job.mailboxes.iter().map(|_| Vec::new()).collect()),
+        mailboxes: job.mailboxes,
+        store: job.store,
+        ops: RefCell::new(Vec::new()),
+        stopped: Cell::new(false),
+        outbox: RefCell::new(Vec::new()),
+    });
+    // Answers of the store and of other shards come before new work, else a busy shard would
+    // hear them late (see the design notes on glommio's queues).
+    let prompt = glommio::executor().create_task_queue(
+        Shares::Static(1000),
+        Latency::Matters(Duration::from_millis(1)),
+        "mailbox",
+    );
+    let reader = host.clone();
+    let letters = glommio::spawn_local_into(
+        async move {
+            let Some(mailbox) = mailbox else { return };
+            while !reader.stopped.get() {
+                let batch = poll_fn(|context| mailbox.poll(context)).await;
+                reader.open_letters(batch);
+                glommio::yield_if_needed().await;
+            }
+        },
+        prompt,
+    );
+    let flushing = host.clone();
+    let flusher = glommio::spawn_local(async move { flushing.flush_turns().await });
+    host.clone().tick().await;
+    flusher.cancel().await;
+    if let Ok(letters) = letters {
+        letters.cancel().await;
+    }
+    host.flush();
+}
+
+impl Host {
+    fn now(&self) -> Now {
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Now {
+            mono_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// A connection that was accepted for this shard.
+    fn open(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, permit: Permit) {
+        let conn = ConnId(self.last_conn.get() + 1);
+        self.last_conn.set(conn.0);
+        let mut secret = [0; 32];
+        if aws_lc_rs::rand::fill(&mut secret).is_err() {
+            // Without randomness there is no login; better no connection either.
+            tracing::error!("no random bytes from the system");
+            return;
+        }
+        let socket = Socket::new(stream, 0, Vec::new(), Some(permit));
+        self.clone().attach(conn, Rc::new(socket));
+        self.input(Input::Opened { conn, peer, secret });
+    }
+
+    /// Begins to read a socket.
+    fn attach(self: Rc<Self>, conn: ConnId, socket: Rc<Socket>) {
+        self.sockets.borrow_mut().insert(conn, socket.clone());
+        let host = self.clone();
+        glommio::spawn_local(async move { host.read(conn, &socket).await }).detach();
+    }
+
+    async fn read(self: Rc<Self>, conn: ConnId, socket: &Rc<Socket>) {
+        loop {
+            match socket.read(&self.scratch).await {
+                Ok(bytes) if !bytes.is_empty() => {
+                    if socket.gone.get() {
+                        return;
+                    }
+                    self.input(Input::Received { conn, bytes });
+                }
+                _ => break,
+            }
+            if socket.gone.get() {
+                return;
+            }
+            while self.is_congested() {
+                glommio::timer::sleep(CONGESTION_PAUSE).await;
+            }
+            glommio::yield_if_needed().await;
+        }
+        if socket.gone.get() {
+            return;
+        }
+        if socket.watched.get() {
+            self.input(Input::Arrived {
+                conn,
+                total: socket.arrived(),
+            });
+        }
+        self.sockets.borrow_mut().remove(&conn);
+        self.input(Input::Closed { conn });
+    }
+
+    fn is_congested(&self) -> bool {
+        self.ops.borrow().len() > CONGESTED
+            || self
+                .letters
+                .borrow()
+                .iter()
+                .any(|batch| batch.len() > CONGESTED)
+    }
+
+    /// Gives the shard an input and carries out what it wants.
+    fn input(self: &Rc<Self>, input: Input) {
+        let mut outbox = std::mem::take(&mut *self.outbox.borrow_mut());
+        self.shard
+            .borrow_mut()
+            .handle(self.now(), input, &mut outbox);
+        for effect in outbox.drain(..) {
+            self.carry_out(effect);
+        }
+        *self.outbox.borrow_mut() = outbox;
+        if let Some(waker) = self.flusher.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    fn carry_out(self: &Rc<Self>, effect: Effect) {
+        match effect {
+            Effect::Send { conn, bytes } => {
+                if let Some(socket) = self.socket(conn) {
+                    socket.push(bytes);
+                    self.soil(socket);
+                }
+            }
+            Effect::WatchArrival { conn } => {
+                if let Some(socket) = self.socket(conn)
+                    && !socket.watched.replace(true)
+                {
+                    self.watched.borrow_mut().push((conn, socket));
+                }
+            }
+            Effect::Pause { conn } => self.pause(conn, true),
+            Effect::Resume { conn } => self.pause(conn, false),
+            Effect::Close { conn, why } => self.close(conn, why),
+            Effect::Move { conn, to, session } => self.move_away(conn, to, session),
+            Effect::Forward { to, parcel } => self.letter(to, Letter::Parcel(parcel)),
+            Effect::Store { ticket, op } => {
+                self.ops.borrow_mut().push((self.index.0, ticket.0, op));
+            }
+            Effect::Stopped => self.stopped.set(true),
+        }
+    }
+
+    fn socket(&self, conn: ConnId) -> Option<Rc<Socket>> {
+        self.sockets.borrow().get(&conn).cloned()
+    }
+
+    fn soil(&self, socket: Rc<Socket>) {
+        if !socket.dirty.replace(true) {
+            self.dirty.borrow_mut().push(socket);
+        }
+    }
+
+    fn pause(&self, conn: ConnId, paused: bool) {
+        if let Some(socket) = self.socket(conn) {
+            socket.pause(paused);
+        }
+    }
+
+    fn close(&self, conn: ConnId, why: Close) {
+        if let Some(socket) = self.socket(conn) {
+            tracing::debug!(%conn, why = why.word(), "closing");
+            socket.closing.set(true);
+            socket.pause(false);
+            self.closing
+                .borrow_mut()
+                .push((now_instant() + CLOSE_PATIENCE, socket.clone()));
+            self.soil(socket);
+        }
+    }
+
+    fn move_away(
+        &self,
+        conn: ConnId,
+        to: ShardIndex,
+        session: Box<crate::shard::session::Session>,
+    ) {
+        let Some(socket) = self.sockets.borrow_mut().remove(&conn) else {
+            return;
+        };
+        // What was written before must not be counted as unwritten there.
+        socket.flush();
+        match socket.hand_over() {
+            Ok((fd, unwritten, permit)) => {
+                let moved = Connection {
+                    conn,
+                    socket: fd,
+                    unwritten,
+                    session,
+                    permit,
+                };
+                self.letter(to, Letter::Connection(Box::new(moved)));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot move a connection");
+                socket.gone.set(true);
+                socket.cut();
+            }
+        }
+    }
+
+    fn letter(&self, to: ShardIndex, letter: Letter) {
+        if let Some(batch) = self.letters.borrow_mut().get_mut(usize::from(to.0)) {
+            batch.push(letter);
+        }
+    }
+
+    fn open_letters(self: &Rc<Self>, batch: Vec<Letter>) {
+        for letter in batch {
+            match letter {
+                Letter::Parcel(parcel) => self.input(Input::Parcel(parcel)),
+                Letter::Answers(answers) => {
+                    for (number, answer) in answers {
+                        self.input(Input::Stored {
+                            ticket: ticket(number),
+                            answer,
+                        });
+                    }
+                }
+                Letter::Connection(moved) => {
+                    let Connection {
+                        conn,
+                        socket,
+                        unwritten,
+                        session,
+                        permit,
+                    } = *moved;
+                    let written = session.sent_before(&unwritten);
+                    let socket = Socket::new(sys::adopt(socket), written, unwritten, permit);
+                    self.clone().attach(conn, Rc::new(socket));
+                    self.input(Input::Adopted { conn, session });
+                }
+                Letter::Accepted {
+                    socket,
+                    peer,
+                    permit,
+                } => {
+                    self.open(sys::adopt(socket), peer, permit);
+                }
+                Letter::Stop => self.input(Input::Stop),
+            }
+        }
+    }
+
+    async fn flush_turns(self: Rc<Self>) {
+        loop {
+            self.flush();
+            let mut woken = false;
+            poll_fn(|context| {
+                if std::mem::replace(&mut woken, true) {
+                    return Poll::Ready(());
+                }
+                *self.flusher.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            })
+            .await;
+        }
+    }
+
+    /// One write a receiver, one batch a shard, one for the store.
+    fn flush(self: &Rc<Self>) {
+        let dirty = std::mem::take(&mut *self.dirty.borrow_mut());
+        for socket in dirty {
+            socket.dirty.set(false);
+            if !socket.blocked.get() && socket.flush() == Flushed::Blocked {
+                socket.blocked.set(true);
+                glommio::spawn_local(drain(socket)).detach();
+            }
+        }
+        let ops = std::mem::take(&mut *self.ops.borrow_mut());
+        if !ops.is_empty()
+            && let Err(ops) = self.store.submit(ops)
+        {
+            // Tried again with the next turn or tick, before anything newer.
+            let mut waiting = self.ops.borrow_mut();
+            let newer = std::mem::replace(&mut *waiting, ops);
+            waiting.extend(newer);
+        }
+        let mut letters = self.letters.borrow_mut();
+        for (batch, mailbox) in letters.iter_mut().zip(&self.mailboxes) {
+            if !batch.is_empty()
+                && let Err(back) = mailbox.send(std::mem::take(batch))
+            {
+                *batch = back;
+            }
+        }
+    }
+
+    /// Due work, at a steady pace, until the shard has stopped.
+    async fn tick(self: Rc<Self>) {
+        while !self.stopped.get() {
+            glommio::timer::sleep(TICK).await;
+            self.tell_arrivals();
+            let due = self.shard.borrow().next_deadline();
+            if due.is_some_and(|due| due <= self.now().mono_ms) || self.started_second() {
+                self.input(Input::Tick);
+            }
+            let now = now_instant();
+            self.closing.borrow_mut().retain(|(until, socket)| {
+                if *until <= now {
+                    socket.cut();
+                }
+                *until > now
+            });
+            self.flush();
+        }
+    }
+
+    /// Once a second the shard looks for what has no deadline of its own.
+    fn started_second(&self) -> bool {
+        let elapsed = self.started.elapsed().as_millis();
+        elapsed % 1000 < TICK.as_millis()
+    }
+
+    fn tell_arrivals(self: &Rc<Self>) {
+        let watched = std::mem::take(&mut *self.watched.borrow_mut());
+        for (conn, socket) in watched {
+            if socket.gone.get() || self.socket(conn).is_none() {
+                continue;
+            }
+            let total = socket.arrived();
+            if total == socket.told.replace(total) && socket.is_settled(total) {
+                socket.watched.set(false);
+                continue;
+            }
+            self.watched.borrow_mut().push((conn, socket));
+            self.input(Input::Arrived { conn, total });
+        }
+    }
+}
+
+/// Writes on when the kernel's buffer has room again.
+async fn drain(socket: Rc<Socket>) {
+    loop {
+        if socket.wait_for_room().await.is_err() || socket.gone.get() {
+            break;
+        }
+        if socket.flush() != Flushed::Blocked {
+            break;
+        }
+    }
+    socket.blocked.set(false);
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the shell's own clock, handed to the shard as a number"
+)]
+fn now_instant() -> Instant {
+    Instant::now()
+}

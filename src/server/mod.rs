@@ -1,0 +1,17 @@
+//! Where a station waits: sockets, threads, files, signals. It decides nothing about a message.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the layer that may wait, read clocks and start threads"
+)]
+
+pub mod config;
+mod connection;
+mod executor;
+pub mod identity;
+pub(crate) mod ini;
+mod listen;
+pub mod log;
+mod mesh;
+pub mod probe;
+pub mod start;
+mod sys;

@@ -1,0 +1,381 @@
+//! The order in which a station starts and stops, and why.
+//!
+//! Start: what may be refused without harm comes first (settings, io_uring), then the store, whose
+//! lock keeps a second station away from the folder, then the identity in it, then the socket, so
+//! that nobody is accepted before everything stands. Stop is the reverse: no more from clients,
+//! what is in flight goes to the store, the store syncs and ends.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use glommio::{LocalExecutorBuilder, Placement};
+use serde_json::{Map, Value};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::config::{self, Config};
+use super::executor::{self, Job};
+use super::identity::{self, Folders, IdentityError};
+use super::listen::{Admission, Listening};
+use super::log;
+use super::mesh::{Letter, Mailbox};
+use super::probe::{self, Probe};
+use crate::client::account::Account;
+use crate::proto::directory::Ans;
+use crate::proto::id::Id;
+use crate::shard::ring::{Ring, ShardIndex};
+use crate::shard::{LoginMessages, Policy, Shard, Station, Verify};
+use crate::store::rocks::{RocksSettings, RocksStore};
+use crate::store::writer::{Writer, WriterSettings};
+use crate::store::{Store, StoreAnswer, StoreError};
+use crate::wire::DeframeLimits;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+/// Memory that glommio pins per shard for storage, which is not used here.
+const IO_MEMORY: usize = 512 << 10;
+/// A busy shard looks at its other queues at least this often.
+const PREEMPT: Duration = Duration::from_millis(1);
+/// How long shards may take to start, and to stop.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a taken port is tried again.
+const PORT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why a station does not run. Each says what to do.
+#[derive(Debug)]
+pub enum StartError {
+    /// This host denies what shards run on.
+    Host(String),
+    /// The identity's files.
+    Identity(IdentityError),
+    /// The data folder.
+    Store(StoreError),
+    /// The listening socket.
+    Listen(SocketAddr, io::Error),
+    /// A record of the address name service.
+    Ans(String, String),
+    /// Threads.
+    Thread(String),
+    /// The log.
+    Log(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(text) => write!(f, "{text}"),
+            Self::Identity(error) => write!(f, "no identity to start with: {error}"),
+            Self::Store(error) => write!(f, "the data folder cannot be used: {error}"),
+            Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen on {address}: the port is taken, perhaps by a station that runs \
+                 already; choose another one (listen.port or DIM_PORT)"
+            ),
+            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::Ans(name, id) => write!(f, "ans.{name}: \"{id}\" is not an ID"),
+            Self::Log(text) => write!(f, "no log: {text}"),
+            Self::Thread(text) => write!(f, "a shard did not start: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Runs a station until it is told to stop (SIGTERM, SIGINT).
+pub fn run(config: Config) -> Result<(), StartError> {
+    let _lines = log::start(&config.log).map_err(StartError::Log)?;
+    probe::raise_limits();
+    let probe = Probe::take();
+    if let Some(obstacle) = probe.obstacle() {
+        return Err(StartError::Host(obstacle.to_string()));
+    }
+    let signals =
+        Signals::new([SIGTERM, SIGINT]).map_err(|error| StartError::Thread(error.to_string()))?;
+    let ans = Arc::new(ans(&config)?);
+    std::fs::create_dir_all(&config.data_dir)
+        .map_err(|error| StartError::Store(StoreError::Io(error.to_string().into())))?;
+    let rocks = Arc::new(open_store(&config).map_err(StartError::Store)?);
+    let listener = listen(config.listen.address())?;
+    let address = listener.local_addr().unwrap_or(config.listen.address());
+    let account = identity(&config, address).map_err(StartError::Identity)?;
+    let station = Arc::new(station(&account));
+    let fleet = Fleet::start(&config, &station, &ans, &rocks, listener)?;
+    announce(&station.id, address, fleet.shards);
+    fleet.serve(signals);
+    if let Err(error) = rocks.settle() {
+        tracing::warn!(%error, "the store keeps its log for the next start");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn ans(config: &Config) -> Result<Ans, StartError> {
+    let mut records = HashMap::new();
+    for (name, text) in &config.ans {
+        let id = Id::parse(text).map_err(|_| StartError::Ans(name.clone(), text.clone()))?;
+        records.insert(name.clone(), id);
+    }
+    Ok(Ans::new(records))
+}
+
+fn open_store(config: &Config) -> Result<RocksStore, StoreError> {
+    let mib = |n: u32| {
+        usize::try_from(n)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(1 << 20)
+    };
+    let settings = RocksSettings {
+        sync: config.store.sync,
+        block_cache_bytes: mib(config.store.cache_mib),
+        write_buffer_bytes: mib(config.store.write_buffer_mib),
+        ..RocksSettings::default()
+    };
+    RocksStore::open(config.data_dir.join("store"), settings)
+}
+
+fn identity(config: &Config, address: SocketAddr) -> Result<Account, IdentityError> {
+    let mut folders = Folders::below(&config.data_dir);
+    if let Some(reference) = &config.reference {
+        folders.public.clone_from(&reference.public);
+        folders.private.clone_from(&reference.private);
+    }
+    let host = config
+        .station
+        .host
+        .clone()
+        .unwrap_or_else(|| address.ip().to_string());
+    let port = if config.station.port == 0 {
+        address.port()
+    } else {
+        config.station.port
+    };
+    let profile: Map<String, Value> = [
+        ("name", Value::from(config.station.name.as_str())),
+        ("host", host.into()),
+        ("port", port.into()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now_s = now.unwrap_or_default().as_secs_f64();
+    identity::load_or_create(&folders, config.station.id.as_deref(), &profile, now_s)
+}
+
+fn station(account: &Account) -> Station {
+    Station {
+        id: account.id().clone(),
+        meta: account.meta().to_map(),
+        visa: account
+            .document()
+            .map(|document| document.to_map())
+            .unwrap_or_default(),
+        sign: account.sign_key().clone(),
+        open: account.message_keys().to_vec(),
+    }
+}
+
+/// One socket for all shards. Not shared with a second station: its start is refused here.
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let refused = |error| StartError::Listen(address, error);
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).map_err(refused)?;
+    socket.set_reuse_address(true).map_err(refused)?;
+    // The kernel may need a moment to take down the sockets of a station that was killed.
+    let until = std::time::Instant::now() + PORT_PATIENCE;
+    while let Err(error) = socket
+        .bind(&address.into())
+        .and_then(|()| socket.listen(BACKLOG))
+    {
+        if error.kind() != io::ErrorKind::AddrInUse || std::time::Instant::now() > until {
+            return Err(refused(error));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(socket.into())
+}
+
+fn announce(id: &Id, address: SocketAddr, shards: u16) {
+    // Standard output is for programs that start this one; the log goes elsewhere.
+    println!("station  {id}");
+    println!("address  {address}");
+    println!("connect  MTP and JSON lines: tcp://{address}   browsers: ws://{address}/");
+    tracing::info!(%id, %address, shards, "the station is up");
+}
+
+/// The shards and what they share.
+struct Fleet {
+    shards: u16,
+    listening: Listening,
+    mailboxes: Vec<Arc<Mailbox>>,
+    store: Arc<Writer>,
+    threads: Vec<glommio::ExecutorJoinHandle<()>>,
+    ended: mpsc::Receiver<ShardIndex>,
+}
+
+impl Fleet {
+    fn start(
+        config: &Config,
+        station: &Arc<Station>,
+        ans: &Arc<Ans>,
+        rocks: &Arc<RocksStore>,
+        listener: TcpListener,
+    ) -> Result<Self, StartError> {
+        let shards = shards(config);
+        let ring = Ring::new(shards);
+        let policy = Arc::new(policy(config));
+        let mailboxes: Vec<_> = (0..shards).map(|_| Mailbox::new()).collect();
+        let store = writer(rocks, &mailboxes)?;
+        let (report, reports) = mpsc::channel();
+        let (farewell, ended) = mpsc::channel();
+        let mut threads = Vec::new();
+        for index in (0..shards).map(ShardIndex) {
+            let mut seed = [0; 8];
+            aws_lc_rs::rand::fill(&mut seed)
+                .map_err(|_| StartError::Thread("no random bytes from the system".into()))?;
+            let parts = (station.clone(), policy.clone(), ans.clone());
+            let (mailboxes, store) = (mailboxes.clone(), store.clone());
+            let (report, farewell) = (report.clone(), farewell.clone());
+            let thread = LocalExecutorBuilder::new(Placement::Unbound)
+                .name(&format!("shard-{}", index.0))
+                .io_memory(IO_MEMORY)
+                .preempt_timer(PREEMPT)
+                .spawn(move || async move {
+                    let (station, policy, ans) = parts;
+                    let shard =
+                        Shard::new(index, ring, station, policy, ans, u64::from_be_bytes(seed));
+                    let _ = report.send(index);
+                    executor::run(Job {
+                        shard,
+                        index,
+                        mailboxes,
+                        store,
+                    })
+                    .await;
+                    let _ = farewell.send(index);
+                })
+                .map_err(|error| StartError::Thread(error.to_string()))?;
+            threads.push(thread);
+        }
+        drop(report);
+        for _ in 0..shards {
+            reports
+                .recv_timeout(PATIENCE)
+                .map_err(|_| StartError::Thread("it did not report in time".into()))?;
+        }
+        let by_address = config.limits.connections_per_address_max;
+        let by_address = usize::try_from(by_address).unwrap_or(usize::MAX);
+        let admission = Admission::new(connections_max(config), by_address);
+        let listening = Listening::start(listener, admission, mailboxes.clone())
+            .map_err(|error| StartError::Thread(error.to_string()))?;
+        Ok(Self {
+            shards,
+            listening,
+            mailboxes,
+            store,
+            threads,
+            ended,
+        })
+    }
+
+    /// Waits for the signal to stop, then for everything to be safe.
+    fn serve(self, mut signals: Signals) {
+        let signal = signals.forever().next();
+        tracing::info!(
+            ?signal,
+            "stopping: no more from clients, what is in flight is kept"
+        );
+        self.listening.stop();
+        for mailbox in &self.mailboxes {
+            let mut letter = vec![Letter::Stop];
+            while let Err(back) = mailbox.send(letter) {
+                letter = back;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        let mut all = true;
+        for _ in 0..self.shards {
+            all &= self.ended.recv_timeout(PATIENCE).is_ok();
+        }
+        // Whatever was acknowledged is synced already; this ends what was not.
+        self.store.shutdown();
+        if all {
+            for thread in self.threads {
+                let _ = thread.join();
+            }
+        } else {
+            tracing::warn!("a shard did not stop in time; unacknowledged messages come again");
+        }
+    }
+}
+
+fn writer(rocks: &Arc<RocksStore>, mailboxes: &[Arc<Mailbox>]) -> Result<Arc<Writer>, StartError> {
+    let store: Arc<dyn Store> = rocks.clone();
+    let mailboxes = mailboxes.to_vec();
+    let answers = Arc::new(move |shard: u16, answers: Vec<(u64, StoreAnswer)>| {
+        let Some(mailbox) = mailboxes.get(usize::from(shard)) else {
+            return;
+        };
+        let mut letter = vec![Letter::Answers(answers)];
+        // A full mailbox means a shard that is far behind; the store may wait for it.
+        while let Err(back) = mailbox.send(letter) {
+            letter = back;
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    });
+    let writer = Writer::spawn(store, WriterSettings::default(), answers)
+        .map_err(|error| StartError::Thread(error.to_string()))?;
+    Ok(Arc::new(writer))
+}
+
+fn shards(config: &Config) -> u16 {
+    if config.shards > 0 {
+        return config.shards;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    u16::try_from(cores).unwrap_or(u16::MAX)
+}
+
+/// Open connections of all shards together, below the limit of open files.
+fn connections_max(config: &Config) -> usize {
+    let set = u64::from(config.limits.connections_max);
+    let room = Probe::take().connections().unwrap_or(u64::MAX).max(64);
+    let all = if set > 0 { set.min(room) } else { room };
+    usize::try_from(all).unwrap_or(usize::MAX)
+}
+
+fn policy(config: &Config) -> Policy {
+    let wide = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    Policy {
+        verify: match config.policy.verify {
+            config::Verify::Every => Verify::Every,
+            config::Verify::Session => Verify::Session,
+        },
+        login_messages: match config.policy.login_messages {
+            config::LoginMessages::Auto => LoginMessages::Auto,
+            config::LoginMessages::Never => LoginMessages::Never,
+            config::LoginMessages::Always => LoginMessages::Always,
+        },
+        framing: DeframeLimits {
+            message_bytes_max: wide(config.limits.message_bytes_max),
+            // The clients of 2019 are served.
+            bare_lines: true,
+            ..DeframeLimits::default()
+        },
+        login_ms_max: u64::from(config.limits.login_ms_max),
+        frame_ms_max: u64::from(config.limits.frame_ms_max),
+        idle_ms_max: u64::from(config.limits.idle_ms_max),
+        parked_messages_max: wide(config.limits.parked_messages_max),
+        flying_bytes_max: wide(config.limits.session_out_bytes_max),
+        acknowledge_ms: u64::from(config.mail.acknowledge_ms),
+        mailbox_messages_max: u64::from(config.mail.messages_per_user_max),
+        mailbox_bytes_max: config.mail.bytes_per_user_max,
+        mail_ms_max: u64::from(config.mail.expiry_days) * 24 * 3600 * 1000,
+        ..Policy::default()
+    }
+}
