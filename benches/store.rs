@@ -25,12 +25,8 @@ fn cpu() -> Duration {
     // Fields 14 and 15 after the name: ticks in user and kernel mode, a hundred a second.
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let after = stat.rsplit(')').next().unwrap();
-    let ticks: u64 = after
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .map(|field| field.parse::<u64>().unwrap())
-        .sum();
+    let ticks: u64 =
+        after.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
     Duration::from_millis(ticks * 10)
 }
 
@@ -55,16 +51,8 @@ fn body(seed: u64) -> Bytes {
 }
 
 fn put(seq: u64, body: &Bytes) -> StoreOp {
-    let mail = Mail {
-        received_ms: seq,
-        digest: [7; 16],
-        body: body.clone(),
-    };
-    StoreOp::Enqueue {
-        queue: queue(seq % USERS),
-        seq,
-        mail,
-    }
+    let mail = Mail { received_ms: seq, digest: [7; 16], body: body.clone() };
+    StoreOp::Enqueue { queue: queue(seq % USERS), seq, mail }
 }
 
 fn report(name: &str, messages: u64, wall: Duration, cpu: Duration) {
@@ -77,27 +65,18 @@ fn report(name: &str, messages: u64, wall: Duration, cpu: Duration) {
 
 fn enqueue(group: u64, sync: bool) {
     let folder = tempfile::tempdir_in(".").unwrap();
-    let settings = RocksSettings {
-        sync,
-        ..RocksSettings::default()
-    };
+    let settings = RocksSettings { sync, ..RocksSettings::default() };
     let store = RocksStore::open(folder.path(), settings).unwrap();
     let bodies: Vec<Bytes> = (1..=64).map(body).collect();
     let (start, before, mut seq) = (Instant::now(), cpu(), 0);
     while start.elapsed() < RUN {
-        let ops: Vec<_> = (seq..seq + group)
-            .map(|seq| put(seq, &bodies[(seq % 64) as usize]))
-            .collect();
+        let ops: Vec<_> =
+            (seq..seq + group).map(|seq| put(seq, &bodies[(seq % 64) as usize])).collect();
         store.commit(&ops).unwrap();
         seq += group;
     }
     let how = if sync { "sync" } else { "no sync" };
-    report(
-        &format!("enqueue, group {group}, {how}"),
-        seq,
-        start.elapsed(),
-        cpu() - before,
-    );
+    report(&format!("enqueue, group {group}, {how}"), seq, start.elapsed(), cpu() - before);
 }
 
 fn grouped() {
@@ -121,12 +100,7 @@ fn grouped() {
         }
     }
     writer.shutdown();
-    report(
-        "writer, 512 in flight, sync",
-        seq,
-        start.elapsed(),
-        cpu() - before,
-    );
+    report("writer, 512 in flight, sync", seq, start.elapsed(), cpu() - before);
 }
 
 fn drain() {
@@ -135,9 +109,7 @@ fn drain() {
     let (users, each) = (500_u64, 100_u64);
     let body = body(5);
     for seq in 0..each {
-        let ops: Vec<_> = (0..users)
-            .map(|user| put(seq * USERS + user, &body))
-            .collect();
+        let ops: Vec<_> = (0..users).map(|user| put(seq * USERS + user, &body)).collect();
         store.commit(&ops).unwrap();
     }
     store.settle().unwrap();
@@ -150,9 +122,7 @@ fn drain() {
                 count_max: 200,
                 bytes_max: 1 << 20,
             };
-            let StoreAnswer::Page { mails, .. } = store.read(&page) else {
-                panic!("no page")
-            };
+            let StoreAnswer::Page { mails, .. } = store.read(&page) else { panic!("no page") };
             assert_eq!(mails.len(), expected);
         }
         report(name, users * each, start.elapsed(), cpu() - before);
@@ -160,9 +130,7 @@ fn drain() {
     let sum_up = |name: &str| {
         let (start, before) = (Instant::now(), cpu());
         for user in 0..users {
-            store.read(&StoreOp::LoadUser {
-                user: queue(user).user,
-            });
+            store.read(&StoreOp::LoadUser { user: queue(user).user });
         }
         report(name, users, start.elapsed(), cpu() - before);
     };
@@ -171,19 +139,9 @@ fn drain() {
     let (start, before) = (Instant::now(), cpu());
     for user in 0..users {
         let seqs = (0..each).map(|seq| seq * USERS + user).collect();
-        store
-            .commit(&[StoreOp::Delete {
-                queue: queue(user),
-                seqs,
-            }])
-            .unwrap();
+        store.commit(&[StoreOp::Delete { queue: queue(user), seqs }]).unwrap();
     }
-    report(
-        "delete of 100",
-        users * each,
-        start.elapsed(),
-        cpu() - before,
-    );
+    report("delete of 100", users * each, start.elapsed(), cpu() - before);
     read_all("page, emptied queue (a 100th)", 0);
     sum_up("load user, emptied queue");
 }
@@ -193,50 +151,30 @@ fn large_queue() {
     let store = RocksStore::open(folder.path(), RocksSettings::default()).unwrap();
     let body = body(9);
     for chunk in 0..20_u64 {
-        let ops: Vec<_> = (0..1000)
-            .map(|at| put((chunk * 1000 + at) * USERS, &body))
-            .collect();
+        let ops: Vec<_> = (0..1000).map(|at| put((chunk * 1000 + at) * USERS, &body)).collect();
         store.commit(&ops).unwrap();
     }
     store.settle().unwrap();
     let load = |name: &str| {
         let start = Instant::now();
-        store.read(&StoreOp::LoadUser {
-            user: queue(0).user,
-        });
+        store.read(&StoreOp::LoadUser { user: queue(0).user });
         println!("{name:<36} {:>8.2?}", start.elapsed());
     };
     load("summary of 20,000, cold cache");
     load("summary of 20,000, warm cache");
     let (start, mut from_seq, mut found) = (Instant::now(), 0, 0);
     loop {
-        let page = StoreOp::Page {
-            queue: queue(0),
-            from_seq,
-            count_max: 200,
-            bytes_max: 1 << 20,
-        };
-        let StoreAnswer::Page { mails, more } = store.read(&page) else {
-            panic!("no page")
-        };
+        let page = StoreOp::Page { queue: queue(0), from_seq, count_max: 200, bytes_max: 1 << 20 };
+        let StoreAnswer::Page { mails, more } = store.read(&page) else { panic!("no page") };
         found += mails.len();
         from_seq = mails.last().map_or(0, |(seq, _)| seq + 1);
         if !more {
             break;
         }
     }
-    println!(
-        "{:<36} {:>8.2?}",
-        format!("all {found} in pages of 200"),
-        start.elapsed()
-    );
+    println!("{:<36} {:>8.2?}", format!("all {found} in pages of 200"), start.elapsed());
     let seqs = (0..20_000).map(|seq| seq * USERS).collect();
-    store
-        .commit(&[StoreOp::Delete {
-            queue: queue(0),
-            seqs,
-        }])
-        .unwrap();
+    store.commit(&[StoreOp::Delete { queue: queue(0), seqs }]).unwrap();
     load("summary after 20,000 deletes");
 }
 

@@ -27,12 +27,7 @@ fn dims(folder: &Path, line: &[&str], env: &[(&str, &str)]) -> Said {
     for name in ["CONFIG", "DATA_DIR", "HOST", "PORT", "ANS", "LOG"] {
         command.env_remove(format!("DIM_{name}"));
     }
-    let output = command
-        .args(line)
-        .envs(env.iter().copied())
-        .current_dir(folder)
-        .output()
-        .unwrap();
+    let output = command.args(line).envs(env.iter().copied()).current_dir(folder).output().unwrap();
     Said {
         code: output.status.code().unwrap(),
         out: String::from_utf8(output.stdout).unwrap(),
@@ -89,10 +84,7 @@ fn a_missing_config_file_is_one() {
     for line in [&["--config=none.ini"][..], &["run", "--config", "none.ini"]] {
         let said = dims(place.path(), line, &[]);
         assert_eq!(said.code, 1);
-        assert_eq!(
-            said.err,
-            "dims: none.ini: config file not found; `dims init` writes one\n"
-        );
+        assert_eq!(said.err, "dims: none.ini: config file not found; `dims init` writes one\n");
     }
 }
 
@@ -120,33 +112,16 @@ fn init_makes_a_station_that_check_accepts() {
     let said = dims(place.path(), &["init", "mine"], &[]);
     assert_eq!(said.code, 0, "{}", said.err);
     let dir = place.path().join("mine");
-    assert_eq!(
-        fs::metadata(&dir).unwrap().permissions().mode() & 0o777,
-        0o700
-    );
+    assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
 
-    let said = dims(
-        place.path(),
-        &["check", "--data-dir", "mine", "--port", "0"],
-        &[],
-    );
-    assert!(
-        said.out.contains("ok      config mine/station.toml\n"),
-        "{}",
-        said.out
-    );
-    assert!(
-        said.out
-            .contains("ok      data folder mine (--data-dir) is writable and private\n")
-    );
+    let said = dims(place.path(), &["check", "--data-dir", "mine", "--port", "0"], &[]);
+    assert!(said.out.contains("ok      config mine/station.toml\n"), "{}", said.out);
+    assert!(said.out.contains("ok      data folder mine (--data-dir) is writable and private\n"));
     assert!(!said.out.contains("station.toml:"), "{}", said.out);
 
     let again = dims(place.path(), &["init", "mine"], &[]);
     assert_eq!(again.code, 1);
-    assert_eq!(
-        again.err,
-        "dims: mine/station.toml is there already; nothing was changed\n"
-    );
+    assert_eq!(again.err, "dims: mine/station.toml is there already; nothing was changed\n");
 }
 
 #[test]
@@ -154,20 +129,11 @@ fn check_names_the_port_in_use_and_who_set_it() {
     let place = folder();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    let said = dims(
-        place.path(),
-        &["check"],
-        &[("DIM_PORT", &port), ("DIM_DATA_DIR", "d")],
-    );
+    let said = dims(place.path(), &["check"], &[("DIM_PORT", &port), ("DIM_DATA_DIR", "d")]);
     assert_eq!(said.code, 1);
     let expected = format!("FAULT   address 127.0.0.1:{port} (DIM_PORT) is in use\n");
     assert!(said.out.contains(&expected), "{}", said.out);
-    assert!(
-        said.out
-            .contains("data folder d (DIM_DATA_DIR) will be made"),
-        "{}",
-        said.out
-    );
+    assert!(said.out.contains("data folder d (DIM_DATA_DIR) will be made"), "{}", said.out);
     assert!(!place.path().join("d").exists());
 }
 
@@ -178,12 +144,7 @@ fn the_references_ini_is_accepted() {
                id = gsp@2PVvMPm1j74HFWAGnDSZFkLsbEgM3KCGkTR\nhost = example.com\nport = 9400\n\
                colour = red\n[ans]\narchivist = a@b\n";
     file(&place, "config.ini", ini);
-    let line = [
-        "check",
-        "--config=config.ini",
-        "--port=0",
-        "--host=127.0.0.1",
-    ];
+    let line = ["check", "--config=config.ini", "--port=0", "--host=127.0.0.1"];
     let said = dims(place.path(), &line, &[]);
     for expected in [
         "ok      config config.ini\n",
@@ -205,37 +166,22 @@ fn flags_win_over_environment_over_file() {
         dims(place.path(), &line, env).out
     };
     let from_file = check(&[], &[]);
-    assert!(
-        from_file.contains("192.0.2.1:1001 (a.toml:3:1)"),
-        "{from_file}"
-    );
-    assert!(
-        from_file.contains("data folder from-file (a.toml:1:1)"),
-        "{from_file}"
-    );
+    assert!(from_file.contains("192.0.2.1:1001 (a.toml:3:1)"), "{from_file}");
+    assert!(from_file.contains("data folder from-file (a.toml:1:1)"), "{from_file}");
     let env = [("DIM_PORT", "1002"), ("DIM_DATA_DIR", "from-env")];
     let from_env = check(&[], &env);
     assert!(from_env.contains("192.0.2.1:1002 (DIM_PORT)"), "{from_env}");
-    assert!(
-        from_env.contains("data folder from-env (DIM_DATA_DIR)"),
-        "{from_env}"
-    );
+    assert!(from_env.contains("data folder from-env (DIM_DATA_DIR)"), "{from_env}");
     let from_flag = check(&["--port=1003", "--data-dir=from-flag"], &env);
     assert!(from_flag.contains("192.0.2.1:1003 (--port)"), "{from_flag}");
-    assert!(
-        from_flag.contains("data folder from-flag (--data-dir)"),
-        "{from_flag}"
-    );
+    assert!(from_flag.contains("data folder from-flag (--data-dir)"), "{from_flag}");
 }
 
 #[test]
 fn a_program_may_load_the_configuration_by_itself() {
     let place = folder();
-    let path = file(
-        &place,
-        "a.toml",
-        "[ans]\narchivist = \"a@b\"\n[policy]\nverify = \"session\"\n",
-    );
+    let path =
+        file(&place, "a.toml", "[ans]\narchivist = \"a@b\"\n[policy]\nverify = \"session\"\n");
     let args = Args {
         config: Some(path.clone()),
         port: Some(0),
@@ -247,8 +193,5 @@ fn a_program_may_load_the_configuration_by_itself() {
     assert_eq!(loaded.config.listen.port, 0);
     assert!(loaded.config.shards >= 1);
     assert_eq!(loaded.file, Some(path));
-    assert_eq!(
-        loaded.origins.get("listen.port"),
-        Some(&Origin::Flag("--port"))
-    );
+    assert_eq!(loaded.origins.get("listen.port"), Some(&Origin::Flag("--port")));
 }

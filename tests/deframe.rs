@@ -96,20 +96,12 @@ fn assert_says(random: &mut Random, stream: &[u8], want: &[Event], seed: u64) {
     for _ in 0..3 {
         let (got, end) = events(&random_cuts(random, stream));
         assert_eq!(end, Ok(()), "seed {seed}");
-        assert!(
-            got == want,
-            "seed {seed}: {} events for {}",
-            got.len(),
-            want.len()
-        );
+        assert!(got == want, "seed {seed}: {} events for {}", got.len(), want.len());
     }
 }
 
 fn message(ack: Ack, body: &[u8]) -> Event {
-    Event::Message {
-        ack,
-        body: Bytes::copy_from_slice(body),
-    }
+    Event::Message { ack, body: Bytes::copy_from_slice(body) }
 }
 
 fn reply(parts: &[&[u8]]) -> Event {
@@ -117,11 +109,7 @@ fn reply(parts: &[&[u8]]) -> Event {
 }
 
 fn mtp_package(kind: mtp::Kind, id: [u8; 8], pages: u32, index: u32, body: &[u8]) -> Vec<u8> {
-    [
-        &mtp::encode_head(kind, id, pages, index, body.len() as u32),
-        body,
-    ]
-    .concat()
+    [&mtp::encode_head(kind, id, pages, index, body.len() as u32), body].concat()
 }
 
 #[test]
@@ -133,12 +121,7 @@ fn mtp_packages_come_out_of_noise() {
         for _ in 0..1 + random.below(12) {
             stream.extend(random.noise());
             let (id, body) = (random.id(), random.payload());
-            let ack = |command| Ack::Mtp {
-                command,
-                id,
-                pages: 1,
-                index: 0,
-            };
+            let ack = |command| Ack::Mtp { command, id, pages: 1, index: 0 };
             let package = match random.below(6) {
                 0 => {
                     want.push(message(ack(false), &body));
@@ -154,13 +137,7 @@ fn mtp_packages_come_out_of_noise() {
                 }
                 3 => {
                     want.push(Event::Acknowledged(PushKey::Mtp(id)));
-                    mtp_package(
-                        random.of(&[MessageResponse, CommandResponse]),
-                        id,
-                        1,
-                        0,
-                        b"OK",
-                    )
+                    mtp_package(random.of(&[MessageResponse, CommandResponse]), id, 1, 0, b"OK")
                 }
                 4 => {
                     let key = PushKey::Mtp(id);
@@ -177,13 +154,9 @@ fn mtp_packages_come_out_of_noise() {
 
 /// `body` in shuffled pages, some of them twice.
 fn mtp_fragments(random: &mut Random, id: [u8; 8], body: &[u8], want: &mut Vec<Event>) -> Vec<u8> {
-    let pages: Vec<&[u8]> = body
-        .chunks(body.len().div_ceil(2 + random.below(5)))
-        .collect();
+    let pages: Vec<&[u8]> = body.chunks(body.len().div_ceil(2 + random.below(5))).collect();
     let count = pages.len() as u32;
-    let mut order: Vec<usize> = (0..pages.len())
-        .chain([random.below(pages.len())])
-        .collect();
+    let mut order: Vec<usize> = (0..pages.len()).chain([random.below(pages.len())]).collect();
     for at in 0..order.len() {
         let other = random.below(order.len());
         order.swap(at, other);
@@ -194,19 +167,8 @@ fn mtp_fragments(random: &mut Random, id: [u8; 8], body: &[u8], want: &mut Vec<E
         sent[at] = true;
         let index = at as u32;
         stream.extend(random.noise());
-        stream.extend(mtp_package(
-            mtp::Kind::Fragment,
-            id,
-            count,
-            index,
-            pages[at],
-        ));
-        let ack = Ack::Mtp {
-            command: false,
-            id,
-            pages: count,
-            index,
-        };
+        stream.extend(mtp_package(mtp::Kind::Fragment, id, count, index, pages[at]));
+        let ack = Ack::Mtp { command: false, id, pages: count, index };
         want.push(match !joined_before && sent.iter().all(|sent| *sent) {
             true => message(ack, body),
             false => reply(&[&encode_ack(&ack).unwrap()]),
@@ -292,10 +254,7 @@ fn websocket_messages_come_out_of_their_frames() {
         for _ in 0..1 + random.below(12) {
             let (body, said) = match random.below(5) {
                 0 => (b"PING".to_vec(), reply(&[b"\x81\x04PONG"])),
-                1 => (
-                    random.of(&["", "OK", "NOOP", "PONG"]).into(),
-                    Event::Heartbeat,
-                ),
+                1 => (random.of(&["", "OK", "NOOP", "PONG"]).into(), Event::Heartbeat),
                 2 => {
                     let key = PushKey::Text(Bytes::from_static(b"s=="));
                     let ack = br#"ACK:{"time":1.5,"signature":"s=="}"#;
@@ -335,20 +294,12 @@ fn websocket_messages_come_out_of_their_frames() {
 fn a_damaged_stream_says_the_same_however_it_is_cut() {
     for seed in 0..4 * SEEDS {
         let mut random = Random(seed);
-        let mut stream = if random.one_in(3) {
-            REQUEST.to_vec()
-        } else {
-            random.noise()
-        };
+        let mut stream = if random.one_in(3) { REQUEST.to_vec() } else { random.noise() };
         for _ in 0..random.below(8) {
             let body = random.payload();
             let package = match random.below(3) {
                 0 => mtp_package(mtp::Kind::Message, random.id(), 1, 0, &body),
-                1 => [
-                    &mars::encode_head(mars::SEND_MSG, 7, body.len() as u32),
-                    &*body,
-                ]
-                .concat(),
+                1 => [&mars::encode_head(mars::SEND_MSG, 7, body.len() as u32), &*body].concat(),
                 _ => websocket_frame(&mut random, true, 1, &body),
             };
             stream.extend(package);
@@ -378,22 +329,11 @@ fn a_client_reads_a_push_under_the_key_that_it_will_acknowledge() {
             let (seen, end) = events(&[&push]);
             assert_eq!(end, Ok(()));
             let key = match seen.as_slice() {
-                [
-                    Event::Message {
-                        ack: Ack::Mtp { id, .. },
-                        body: read,
-                    },
-                ] => {
+                [Event::Message { ack: Ack::Mtp { id, .. }, body: read }] => {
                     assert_eq!(read, &body);
                     PushKey::Mtp(*id)
                 }
-                [
-                    Event::Acknowledged(key),
-                    Event::Message {
-                        ack: Ack::None,
-                        body: read,
-                    },
-                ] => {
+                [Event::Acknowledged(key), Event::Message { ack: Ack::None, body: read }] => {
                     assert_eq!(read, &body);
                     key.clone()
                 }
@@ -410,11 +350,7 @@ fn long_messages_and_noise_may_trickle() {
     const LONG: usize = 1 << 19;
     let body = [b"{".as_slice(), &vec![b'D'; LONG]].concat();
     let mtp = mtp_package(mtp::Kind::Message, *b"12345678", 1, 0, &body);
-    let mars = [
-        &mars::encode_head(mars::SEND_MSG, 7, body.len() as u32),
-        &*body,
-    ]
-    .concat();
+    let mars = [&mars::encode_head(mars::SEND_MSG, 7, body.len() as u32), &*body].concat();
     let frame = websocket_frame(&mut Random(1), true, 2, &body);
     let websocket = [REQUEST, &frame].concat();
     let ping = mtp_package(mtp::Kind::Command, *b"12345678", 1, 0, b"PING");

@@ -35,10 +35,7 @@ fn vectors(file: &str) -> Value {
 }
 
 fn list(file: &str) -> Vec<Value> {
-    vectors(file)["vectors"]
-        .as_array()
-        .expect("vectors")
-        .clone()
+    vectors(file)["vectors"].as_array().expect("vectors").clone()
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -59,44 +56,28 @@ struct Actor {
 
 fn actors() -> HashMap<String, Actor> {
     let file = vectors("accounts.json");
-    object(&file["accounts"])
-        .iter()
-        .map(|(name, a)| (name.clone(), actor(a)))
-        .collect()
+    object(&file["accounts"]).iter().map(|(name, a)| (name.clone(), actor(a))).collect()
 }
 
 fn actor(account: &Value) -> Actor {
     let id = Id::parse(text(account, "id")).expect("an ID");
     let meta = Meta::from_map(&object(&account["meta"])).expect("a meta");
     let meta = prove_meta(&id, meta).expect("its meta");
-    let documents = account["documents"]
-        .as_array()
-        .expect("documents")
-        .iter()
-        .map(|document| {
-            let document = Document::from_map(&object(document)).expect("a document");
-            prove_document(&meta, &id, document).expect("its document")
-        });
+    let documents = account["documents"].as_array().expect("documents").iter().map(|document| {
+        let document = Document::from_map(&object(document)).expect("a document");
+        prove_document(&meta, &id, document).expect("its document")
+    });
     let documents = documents.collect();
     let keys = account["message_keys"].as_array().into_iter().flatten();
-    let open = keys
-        .map(|key| OpenKey::from_map(&object(key)).expect("a key"))
-        .collect();
-    Actor {
-        id,
-        meta,
-        documents,
-        open,
-    }
+    let open = keys.map(|key| OpenKey::from_map(&object(key)).expect("a key")).collect();
+    Actor { id, meta, documents, open }
 }
 
 /// What a node knows of a message's sender: its records, or what came along and held.
 fn known(message: &ReliableMessage, actor: Option<&Actor>, parser: &mut Parser) -> Option<Actor> {
     let id = message.sender().naked();
     let mut meta = actor.map(|actor| actor.meta.clone());
-    let mut documents = actor
-        .map(|actor| actor.documents.clone())
-        .unwrap_or_default();
+    let mut documents = actor.map(|actor| actor.documents.clone()).unwrap_or_default();
     if let Some(map) = message.meta(parser) {
         let attached = prove_meta(&id, Meta::from_map(&map).ok()?).ok()?;
         meta.get_or_insert(attached);
@@ -109,12 +90,7 @@ fn known(message: &ReliableMessage, actor: Option<&Actor>, parser: &mut Parser) 
     {
         documents = all;
     }
-    Some(Actor {
-        id,
-        meta,
-        documents,
-        open: Vec::new(),
-    })
+    Some(Actor { id, meta, documents, open: Vec::new() })
 }
 
 /// The station's own rule: a sender it could not answer is not let in.
@@ -124,16 +100,11 @@ fn check(wire: Bytes, actors: &HashMap<String, Actor>, sender_known: bool) -> Op
     if !message.sender().is_user() {
         return None;
     }
-    let actor = actors
-        .values()
-        .find(|a| a.id.is_same_as(message.sender()))
-        .filter(|_| sender_known);
+    let actor =
+        actors.values().find(|a| a.id.is_same_as(message.sender())).filter(|_| sender_known);
     let sender = known(&message, actor, &mut parser)?;
     let answerable = sender.documents.iter().any(|d| d.visa_key().is_some())
-        || sender
-            .meta
-            .key()
-            .is_some_and(|key| SealKey::from_map(key).is_ok());
+        || sender.meta.key().is_some_and(|key| SealKey::from_map(key).is_ok());
     if !answerable {
         return None;
     }
@@ -149,11 +120,7 @@ fn every_good_message_is_verified_and_opened() {
         let wire = Bytes::copy_from_slice(text(&vector, "wire").as_bytes());
         let known = vector["sender_known"].as_bool().unwrap_or(true);
         let message = check(wire, &actors, known).unwrap_or_else(|| panic!("{name}: refused"));
-        assert_eq!(
-            Some(message.is_plain()),
-            vector["broadcast"].as_bool(),
-            "{name}"
-        );
+        assert_eq!(Some(message.is_plain()), vector["broadcast"].as_bool(), "{name}");
         let signed = message.signed_bytes().expect("signed bytes");
         let digest = hex_encode(&dim::base::digest::sha256(&signed));
         assert_eq!(digest, text(&vector, "signed_bytes_sha256"), "{name}");
@@ -174,11 +141,7 @@ fn every_good_message_is_verified_and_opened() {
             assert_eq!(content, expected["content"], "{name}");
             if let (Some((_, key)), Some(json)) = (&heard, expected["key_json"].as_str()) {
                 let same = seal::content_key(json.as_bytes()).expect("a key");
-                assert_eq!(
-                    key.to_map().get("data"),
-                    same.to_map().get("data"),
-                    "{name}"
-                );
+                assert_eq!(key.to_map().get("data"), same.to_map().get("data"), "{name}");
             }
             count += 1;
         }
@@ -235,11 +198,7 @@ fn contents_pass_the_filters_of_all_generations() {
                 panic!("{name}: accepted")
             }
             (Ok(map), _) if vector.get("after_receive_fix").is_some() => {
-                assert_eq!(
-                    Value::Object(map),
-                    vector["after_receive_fix"],
-                    "{name}: received"
-                );
+                assert_eq!(Value::Object(map), vector["after_receive_fix"], "{name}: received");
             }
             (Err(error), None | Some("accept")) => panic!("{name}: {error}"),
             _ => {}

@@ -39,39 +39,23 @@ impl Dice {
 
 /// How often to try: few in the usual run, as many as wanted by hand.
 fn times(name: &str, usual: u64) -> u64 {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(usual)
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
 fn queue(user: &str, device: &str) -> QueueKey {
-    QueueKey {
-        user: user.into(),
-        device: device.into(),
-    }
+    QueueKey { user: user.into(), device: device.into() }
 }
 
 /// A message whose body can be foretold from its place.
 fn mail(seq: u64, bytes: usize) -> Mail {
     let mut digest = [0; 16];
     digest[..8].copy_from_slice(&seq.to_be_bytes());
-    let body: Vec<u8> = (0..bytes)
-        .map(|at| (seq as usize * 31 + at * 7) as u8)
-        .collect();
-    Mail {
-        received_ms: seq,
-        digest,
-        body: body.into(),
-    }
+    let body: Vec<u8> = (0..bytes).map(|at| (seq as usize * 31 + at * 7) as u8).collect();
+    Mail { received_ms: seq, digest, body: body.into() }
 }
 
 fn put(queue: &QueueKey, seq: u64, bytes: usize) -> StoreOp {
-    StoreOp::Enqueue {
-        queue: queue.clone(),
-        seq,
-        mail: mail(seq, bytes),
-    }
+    StoreOp::Enqueue { queue: queue.clone(), seq, mail: mail(seq, bytes) }
 }
 
 fn open(path: &Path) -> RocksStore {
@@ -92,10 +76,7 @@ fn page(store: &dyn Store, queue: &QueueKey, from_seq: u64) -> Vec<(u64, Mail)> 
 }
 
 fn seqs(store: &dyn Store, queue: &QueueKey) -> Vec<u64> {
-    page(store, queue, 0)
-        .into_iter()
-        .map(|(seq, _)| seq)
-        .collect()
+    page(store, queue, 0).into_iter().map(|(seq, _)| seq).collect()
 }
 
 fn user(store: &dyn Store, user: &str) -> UserRecord {
@@ -136,27 +117,16 @@ fn random_op(dice: &mut Dice, next_seq: &mut u64) -> StoreOp {
     let queue = queue(name, devices[dice.roll(4) as usize]);
     let json = Bytes::from(format!("{{\"n\":{}}}", dice.roll(100)));
     match dice.roll(20) {
-        0 => StoreOp::SaveMeta {
-            user: name.into(),
-            json,
-        },
-        1 => StoreOp::SaveDocuments {
-            user: name.into(),
-            json,
-        },
-        2 => StoreOp::SaveLogins {
-            user: name.into(),
-            json,
-        },
+        0 => StoreOp::SaveMeta { user: name.into(), json },
+        1 => StoreOp::SaveDocuments { user: name.into(), json },
+        2 => StoreOp::SaveLogins { user: name.into(), json },
         3 => StoreOp::Flush,
         4 | 5 => StoreOp::Expire {
             before_ms: next_seq.saturating_sub(dice.roll(60)),
             limit: dice.roll(12) as usize,
         },
         6..=8 => {
-            let seqs = (0..dice.roll(30))
-                .map(|_| dice.roll(*next_seq + 1))
-                .collect();
+            let seqs = (0..dice.roll(30)).map(|_| dice.roll(*next_seq + 1)).collect();
             StoreOp::Delete { queue, seqs }
         }
         9 | 10 => StoreOp::LoadUser { user: name.into() },
@@ -179,16 +149,12 @@ fn both_stores_give_the_same_answers() {
         let mut dice = Dice(0x9E37_79B9_7F4A_7C15 ^ seed);
         let folder = tempfile::tempdir().unwrap();
         let memory = MemoryStore::new();
-        let settings = RocksSettings {
-            sync: seed % 4 == 0,
-            ..RocksSettings::default()
-        };
+        let settings = RocksSettings { sync: seed % 4 == 0, ..RocksSettings::default() };
         let mut rocks = RocksStore::open(folder.path(), settings.clone()).unwrap();
         let mut next_seq = 0;
         for _ in 0..150 {
-            let ops: Vec<_> = (0..=dice.roll(12))
-                .map(|_| random_op(&mut dice, &mut next_seq))
-                .collect();
+            let ops: Vec<_> =
+                (0..=dice.roll(12)).map(|_| random_op(&mut dice, &mut next_seq)).collect();
             assert_eq!(rocks.commit(&ops), memory.commit(&ops), "seed {seed}");
             let op = random_op(&mut dice, &mut next_seq);
             assert_eq!(rocks.read(&op), memory.read(&op), "seed {seed}");
@@ -213,12 +179,7 @@ fn a_second_open_says_who_is_in_the_way() {
     let folder = tempfile::tempdir().unwrap();
     let _first = open(folder.path());
     let second = RocksStore::open(folder.path(), RocksSettings::default()).unwrap_err();
-    assert_eq!(
-        second,
-        StoreError::Locked {
-            path: folder.path().display().to_string().into()
-        }
-    );
+    assert_eq!(second, StoreError::Locked { path: folder.path().display().to_string().into() });
 }
 
 #[test]
@@ -270,14 +231,8 @@ fn a_damaged_record_is_put_aside_and_the_rest_served() {
     {
         let store = open(folder.path());
         let mut ops: Vec<_> = (1..=9).map(|seq| put(&pad, seq, 100)).collect();
-        ops.push(StoreOp::SaveMeta {
-            user: pad.user.clone(),
-            json: json.clone(),
-        });
-        ops.push(StoreOp::SaveLogins {
-            user: pad.user.clone(),
-            json: json.clone(),
-        });
+        ops.push(StoreOp::SaveMeta { user: pad.user.clone(), json: json.clone() });
+        ops.push(StoreOp::SaveLogins { user: pad.user.clone(), json: json.clone() });
         store.commit(&ops).unwrap();
     }
     {
@@ -301,13 +256,7 @@ fn a_damaged_record_is_put_aside_and_the_rest_served() {
     assert_eq!(seqs(&store, &pad), [1, 2, 4, 5, 6, 7, 8, 9]);
     let damage = store.damage();
     assert_eq!(damage.count, 3);
-    assert_eq!(
-        damage.last,
-        Some(StoreError::Damaged {
-            what: "mail",
-            key: "hulk/pad 3".into()
-        })
-    );
+    assert_eq!(damage.last, Some(StoreError::Damaged { what: "mail", key: "hulk/pad 3".into() }));
     assert_eq!(user(&store, "hulk").queues[0].count, 8);
     assert_eq!(seqs(&store, &pad).len(), 8);
     assert_eq!(store.damage().count, 3);
@@ -324,9 +273,7 @@ fn a_flipped_bit_in_a_table_never_makes_a_wrong_message() {
     let (whole, spoilt) = (folder.path().join("whole"), folder.path().join("spoilt"));
     let pad = queue("hulk", "pad");
     let store = open(&whole);
-    store
-        .commit(&(1..=200).map(|seq| put(&pad, seq, 700)).collect::<Vec<_>>())
-        .unwrap();
+    store.commit(&(1..=200).map(|seq| put(&pad, seq, 700)).collect::<Vec<_>>()).unwrap();
     store.settle().unwrap();
     drop(store);
     let mut dice = Dice(77);
@@ -367,9 +314,7 @@ fn a_flipped_bit_in_a_table_never_makes_a_wrong_message() {
             }
             other => panic!("{other:?}"),
         }
-        match store.read(&StoreOp::LoadUser {
-            user: "hulk".into(),
-        }) {
+        match store.read(&StoreOp::LoadUser { user: "hulk".into() }) {
             StoreAnswer::User(record) => assert!(record.queues[0].count >= 170),
             StoreAnswer::Failed(error) => assert!(matches!(error, StoreError::Damaged { .. })),
             other => panic!("{other:?}"),
@@ -394,10 +339,7 @@ fn a_torn_log_is_taken_up_and_a_damaged_one_reported() {
         copy(&whole, &spoilt);
         fs::write(&log, &bytes[..bytes.len() - torn]).unwrap();
         let found = seqs(&open(&spoilt), &pad);
-        assert!(
-            found.len() == 49 && found.last() == Some(&49),
-            "torn by {torn}: {found:?}"
-        );
+        assert!(found.len() == 49 && found.last() == Some(&49), "torn by {torn}: {found:?}");
     }
     copy(&whole, &spoilt);
     let mut flipped = bytes;
@@ -406,10 +348,7 @@ fn a_torn_log_is_taken_up_and_a_damaged_one_reported() {
     fs::write(&log, flipped).unwrap();
     let error = RocksStore::open(&spoilt, RocksSettings::default()).unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
-    let salvage = RocksSettings {
-        salvage: true,
-        ..RocksSettings::default()
-    };
+    let salvage = RocksSettings { salvage: true, ..RocksSettings::default() };
     let found = seqs(&RocksStore::open(&spoilt, salvage).unwrap(), &pad);
     assert!(found.len() > 20 && found.len() < 30, "{}", found.len());
 }
@@ -418,23 +357,12 @@ fn a_torn_log_is_taken_up_and_a_damaged_one_reported() {
 fn a_full_disk_refuses_saves_only() {
     let folder = tempfile::tempdir().unwrap();
     let pad = queue("hulk", "pad");
-    open(folder.path())
-        .commit(&[put(&pad, 1, 9), put(&pad, 2, 9)])
-        .unwrap();
-    let settings = RocksSettings {
-        reserve_bytes: u64::MAX,
-        ..RocksSettings::default()
-    };
+    open(folder.path()).commit(&[put(&pad, 1, 9), put(&pad, 2, 9)]).unwrap();
+    let settings = RocksSettings { reserve_bytes: u64::MAX, ..RocksSettings::default() };
     let store = RocksStore::open(folder.path(), settings).unwrap();
-    let delete = StoreOp::Delete {
-        queue: pad.clone(),
-        seqs: vec![1],
-    };
+    let delete = StoreOp::Delete { queue: pad.clone(), seqs: vec![1] };
     let answers = store.commit(&[put(&pad, 3, 9), delete]).unwrap();
-    assert_eq!(
-        answers,
-        [StoreAnswer::Failed(StoreError::Full), StoreAnswer::Deleted]
-    );
+    assert_eq!(answers, [StoreAnswer::Failed(StoreError::Full), StoreAnswer::Deleted]);
     assert_eq!(seqs(&store, &pad), [2]);
     drop(store);
     open(folder.path()).commit(&[put(&pad, 3, 9)]).unwrap();
@@ -448,14 +376,8 @@ impl SmallDisk {
         let folder = tempfile::tempdir().unwrap();
         let size = format!("size={bytes}");
         let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(folder.path())
-            .stderr(Stdio::null());
-        mount
-            .status()
-            .is_ok_and(|status| status.success())
-            .then(|| Self(folder))
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).stderr(Stdio::null());
+        mount.status().is_ok_and(|status| status.success()).then(|| Self(folder))
     }
 }
 
@@ -491,39 +413,26 @@ fn a_really_full_disk_is_survived() {
 
     // Now somebody else takes the reserve as well, while the store thinks that there is room.
     let foreign = disk.0.path().join("foreign");
-    let delete = |from: u64| StoreOp::Delete {
-        queue: pad.clone(),
-        seqs: vec![from],
-    };
+    let delete = |from: u64| StoreOp::Delete { queue: pad.clone(), seqs: vec![from] };
     assert_eq!(store.commit(&[delete(1)]), Ok(vec![StoreAnswer::Deleted]));
     let mut file = fs::File::create(&foreign).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
     let mut refused = None;
     for seq in 2..200 {
-        let many = StoreOp::Delete {
-            queue: pad.clone(),
-            seqs: vec![seq; 500],
-        };
+        let many = StoreOp::Delete { queue: pad.clone(), seqs: vec![seq; 500] };
         refused = store.commit(&[many]).err();
         if refused.is_some() {
             break;
         }
     }
     assert_eq!(refused, Some(StoreError::Full));
-    assert!(
-        page(&store, &pad, 0)
-            .iter()
-            .all(|(seq, found)| *found == mail(*seq, 10_000))
-    );
+    assert!(page(&store, &pad, 0).iter().all(|(seq, found)| *found == mail(*seq, 10_000)));
 
     drop(file);
     fs::remove_file(foreign).unwrap();
     let start = Instant::now();
     while store.commit(&[delete(2)]).is_err() {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "does not recover"
-        );
+        assert!(start.elapsed() < Duration::from_secs(20), "does not recover");
         std::thread::sleep(Duration::from_millis(20));
     }
     let left = seqs(&store, &pad);
@@ -536,19 +445,14 @@ fn twenty_thousand_messages_are_summed_up_quickly() {
     let store = open(folder.path());
     let pad = queue("hulk", "pad");
     for chunk in 0..20 {
-        let ops: Vec<_> = (0..1000)
-            .map(|at| put(&pad, chunk * 1000 + at, 1024))
-            .collect();
+        let ops: Vec<_> = (0..1000).map(|at| put(&pad, chunk * 1000 + at, 1024)).collect();
         store.commit(&ops).unwrap();
     }
     store.settle().unwrap();
     let start = Instant::now();
     let record = user(&store, "hulk");
     let took = start.elapsed();
-    assert_eq!(
-        (record.queues[0].count, record.queues[0].bytes),
-        (20_000, 20_000 << 10)
-    );
+    assert_eq!((record.queues[0].count, record.queues[0].bytes), (20_000, 20_000 << 10));
     assert!(took < Duration::from_millis(900), "{took:?}");
 }
 
@@ -562,10 +466,7 @@ fn child_writes_until_killed() {
     };
     let store = Arc::new(open(Path::new(&path)));
     let pad = queue("hulk", "pad");
-    let mut seq = user(&*store, "hulk")
-        .queues
-        .first()
-        .map_or(0, |queue| queue.last_seq);
+    let mut seq = user(&*store, "hulk").queues.first().map_or(0, |queue| queue.last_seq);
     let (send, receive) = channel();
     let answers: Answers = Arc::new(move |_, list| {
         let _ = send.send(list);
@@ -607,10 +508,7 @@ fn what_was_acknowledged_survives_kill_9() {
         let mut line = String::new();
         while lines.read_line(&mut line).unwrap_or(0) > 0 {
             // A line that was cut by the kill does not count.
-            if let Some(seq) = line
-                .strip_prefix("ack ")
-                .and_then(|rest| rest.strip_suffix('\n'))
-            {
+            if let Some(seq) = line.strip_prefix("ack ").and_then(|rest| rest.strip_suffix('\n')) {
                 acked.insert(seq.parse::<u64>().unwrap(), round);
                 if kill_after == 0 {
                     child.kill().unwrap();
@@ -622,24 +520,14 @@ fn what_was_acknowledged_survives_kill_9() {
         child.wait().unwrap();
         let start = Instant::now();
         let store = open(folder.path());
-        assert!(
-            start.elapsed() < Duration::from_secs(3),
-            "{:?} to open",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?} to open", start.elapsed());
         let found: BTreeMap<u64, Mail> = page(&store, &pad, 0).into_iter().collect();
         for (seq, round) in &acked {
-            assert!(
-                found.contains_key(seq),
-                "{seq}, acknowledged in round {round}, is lost"
-            );
+            assert!(found.contains_key(seq), "{seq}, acknowledged in round {round}, is lost");
         }
         assert!(found.iter().all(|(seq, found)| *found == mail(*seq, 900)));
         assert_eq!(
-            user(&store, "hulk")
-                .queues
-                .first()
-                .map_or(0, |queue| queue.count),
+            user(&store, "hulk").queues.first().map_or(0, |queue| queue.count),
             found.len() as u64
         );
     }

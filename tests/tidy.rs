@@ -98,17 +98,9 @@ fn files(below: &str, endings: &[&str]) -> Vec<(String, String)> {
                 }
                 continue;
             }
-            let ending = path
-                .extension()
-                .and_then(|ending| ending.to_str())
-                .unwrap_or("");
+            let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or("");
             if endings.is_empty() || endings.contains(&ending) {
-                let name = path
-                    .strip_prefix(root())
-                    .unwrap()
-                    .to_str()
-                    .unwrap()
-                    .to_owned();
+                let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
                 found.extend(fs::read_to_string(&path).ok().map(|text| (name, text)));
             }
         }
@@ -162,9 +154,7 @@ fn bare(text: &str) -> String {
 }
 
 fn until(letters: &[char], from: usize, stop: impl Fn(usize) -> bool) -> usize {
-    (from..letters.len())
-        .find(|index| stop(*index))
-        .unwrap_or(letters.len())
+    (from..letters.len()).find(|index| stop(*index)).unwrap_or(letters.len())
 }
 
 fn word_before(letters: &[char], here: usize) -> bool {
@@ -185,12 +175,9 @@ fn raw_end(letters: &[char], from: usize) -> usize {
     if letters.get(quote) != Some(&'"') {
         return quote;
     }
-    let closing: Vec<char> = std::iter::once('"')
-        .chain(letters[from..quote].iter().copied())
-        .collect();
-    until(letters, quote + 1, |index| {
-        letters[index..].starts_with(&closing)
-    }) + closing.len()
+    let closing: Vec<char> =
+        std::iter::once('"').chain(letters[from..quote].iter().copied()).collect();
+    until(letters, quote + 1, |index| letters[index..].starts_with(&closing)) + closing.len()
 }
 
 fn block_end(letters: &[char], start: usize) -> usize {
@@ -271,20 +258,13 @@ fn named_modules(path: &str, code: &str) -> Vec<String> {
 /// Modules between the root and the file: `src/a.rs` and `src/a/mod.rs` are one below.
 fn module_depth(path: &str) -> usize {
     let parts = path.strip_prefix("src/").unwrap_or(path).split('/').count();
-    if path.ends_with("/mod.rs") {
-        parts - 1
-    } else {
-        parts
-    }
+    if path.ends_with("/mod.rs") { parts - 1 } else { parts }
 }
 
 /// The first word of a path, or of each path in `{…}`.
 fn heads(path: &str) -> Vec<String> {
     let word = |text: &str| -> String {
-        text.trim_start()
-            .chars()
-            .take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect()
+        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
     };
     let Some(inner) = path.strip_prefix('{') else {
         return vec![word(path)];
@@ -332,19 +312,13 @@ fn a_module_names_only_rows_below_its_own() {
             continue;
         };
         let Some(row) = row_of(module) else {
-            faults.push(format!(
-                "{}: module `{module}` has no row in tests/tidy.rs",
-                source.path
-            ));
+            faults.push(format!("{}: module `{module}` has no row in tests/tidy.rs", source.path));
             continue;
         };
         for named in named_modules(&source.path, &source.code) {
             let allowed = named == module || row_of(&named).is_none_or(|other| other < row);
             if !allowed {
-                faults.push(format!(
-                    "{}: `{module}` must not name `{named}`",
-                    source.path
-                ));
+                faults.push(format!("{}: `{module}` must not name `{named}`", source.path));
             }
         }
     }
@@ -369,16 +343,9 @@ fn only_the_shell_waits() {
 fn no_file_is_too_long() {
     let mut faults = Vec::new();
     for source in sources() {
-        let lines = source
-            .code
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .count();
+        let lines = source.code.lines().filter(|line| !line.trim().is_empty()).count();
         if lines > LINES_MAX {
-            faults.push(format!(
-                "{}: {lines} lines of code, at most {LINES_MAX}",
-                source.path
-            ));
+            faults.push(format!("{}: {lines} lines of code, at most {LINES_MAX}", source.path));
         }
     }
     report(&faults);
@@ -389,10 +356,7 @@ fn every_module_says_what_it_is() {
     let mut faults = Vec::new();
     for source in sources() {
         if !source.text.starts_with("//! ") {
-            faults.push(format!(
-                "{}: does not begin with `//! ` and a sentence",
-                source.path
-            ));
+            faults.push(format!("{}: does not begin with `//! ` and a sentence", source.path));
         }
     }
     report(&faults);
@@ -420,9 +384,7 @@ fn nothing_unfinished_stays() {
 fn no_path_of_a_machine_is_written_down() {
     let own = |path: &str| path.ends_with("tests/tidy.rs");
     let mut faults = Vec::new();
-    for folder in [
-        "src", "tests", "benches", "etc", "docs", "fuzz", "loadtest", ".ci",
-    ] {
+    for folder in ["src", "tests", "benches", "etc", "docs", "fuzz", "loadtest", ".ci"] {
         for (path, text) in files(folder, &[]).iter().filter(|(path, _)| !own(path)) {
             for (line, number) in text.lines().zip(1..) {
                 for word in ["/work/", "/home/", "/root/", "/Users/"] {
@@ -444,20 +406,10 @@ fn no_path_of_a_machine_is_written_down() {
 fn a_bench_or_fuzz_target_is_named_after_what_it_measures() {
     let mut faults = Vec::new();
     let sources = files("src", &["rs"]);
-    for (path, _) in ["benches", "fuzz/fuzz_targets"]
-        .iter()
-        .flat_map(|f| files(f, &["rs"]))
-    {
-        let stem = Path::new(&path)
-            .file_stem()
-            .unwrap()
-            .to_string_lossy()
-            .into_owned();
+    for (path, _) in ["benches", "fuzz/fuzz_targets"].iter().flat_map(|f| files(f, &["rs"])) {
+        let stem = Path::new(&path).file_stem().unwrap().to_string_lossy().into_owned();
         let (file, folder) = (format!("/{stem}.rs"), format!("/{stem}/"));
-        if !sources
-            .iter()
-            .any(|(source, _)| source.ends_with(&file) || source.contains(&folder))
-        {
+        if !sources.iter().any(|(source, _)| source.ends_with(&file) || source.contains(&folder)) {
             faults.push(format!("{path}: no module is called so"));
         }
     }
@@ -472,15 +424,8 @@ fn the_guards_see_what_they_should() {
         "/* a /* crate::bot */ crate::store */ fn f<'a>(x: &'a str) { super::super::client::y() }\n",
         "let q = '\\''; let r#type = 1; thread::sleep(d);\n",
     ));
-    assert_eq!(
-        named_modules("src/proto/a.rs", &code),
-        ["base", "shard", "wire", "client"]
-    );
-    assert!(
-        named_modules("src/proto/mod.rs", &code)
-            .contains(&"client".to_owned())
-            .eq(&false)
-    );
+    assert_eq!(named_modules("src/proto/a.rs", &code), ["base", "shard", "wire", "client"]);
+    assert!(named_modules("src/proto/mod.rs", &code).contains(&"client".to_owned()).eq(&false));
     assert!(names(&code, "thread::sleep") && !names(&code, "dbg!"));
     assert_eq!(code.lines().count(), 4);
 

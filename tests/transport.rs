@@ -32,9 +32,7 @@ fn vectors(file: &str) -> Vec<Value> {
 }
 
 fn text(value: &Value) -> &str {
-    value
-        .as_str()
-        .unwrap_or_else(|| panic!("not a text: {value}"))
+    value.as_str().unwrap_or_else(|| panic!("not a text: {value}"))
 }
 
 fn number(value: &Value) -> u32 {
@@ -90,10 +88,8 @@ impl Seen {
     fn take(&mut self, event: Event) {
         match event {
             Event::Message { ack, body } => {
-                self.reply
-                    .extend_from_slice(encode_ack(&ack).as_deref().unwrap_or_default());
-                self.messages
-                    .extend(split_lines(&body).map(|line| line.to_vec()));
+                self.reply.extend_from_slice(encode_ack(&ack).as_deref().unwrap_or_default());
+                self.messages.extend(split_lines(&body).map(|line| line.to_vec()));
                 let long = split_lines(&body).filter(|line| line.len() > 4);
                 assert!(lines_of(&body).eq(long));
                 self.delivered.push(body.to_vec());
@@ -141,10 +137,7 @@ fn run_streams(file: &str) {
         let may_close = vector["may_close"].as_bool().unwrap_or_default();
         let want = Seen::expected(&vector);
         let check = |seen: Seen, how: &str| {
-            assert!(
-                seen.fulfils(&want, may_close),
-                "{file} {id}, {how}\n{seen:?}\n{want:?}"
-            );
+            assert!(seen.fulfils(&want, may_close), "{file} {id}, {how}\n{seen:?}\n{want:?}");
         };
 
         let mut rest = input.as_slice();
@@ -196,11 +189,7 @@ fn packages_are_packed_as_the_reference_packs_them() {
                     "message_fragment" => mtp::Kind::Fragment,
                     other => panic!("unknown type {other}"),
                 };
-                [
-                    &mtp::encode_head(kind, id, pages, index, len(&body)),
-                    &*body,
-                ]
-                .concat()
+                [&mtp::encode_head(kind, id, pages, index, len(&body)), &*body].concat()
             }
             ("ws", None) => {
                 let body = body("payload_hex");
@@ -209,10 +198,7 @@ fn packages_are_packed_as_the_reference_packs_them() {
             ("ws-handshake", None) => Seen::of([&*body("request_hex")].into_iter()).reply,
             ("mars", Some("response")) => {
                 let body = body("body_hex");
-                let ack = Ack::Mars {
-                    cmd: number(&vector["cmd"]),
-                    seq: number(&vector["seq"]),
-                };
+                let ack = Ack::Mars { cmd: number(&vector["cmd"]), seq: number(&vector["seq"]) };
                 [&response_head(&ack, len(&body)).unwrap(), &*body].concat()
             }
             ("mars", Some("push")) => {
@@ -251,8 +237,7 @@ impl Station {
         while let Some(event) = self.deframer.next_event()? {
             match event {
                 Event::Message { ack, .. } => {
-                    self.written
-                        .extend_from_slice(encode_ack(&ack).as_deref().unwrap_or_default());
+                    self.written.extend_from_slice(encode_ack(&ack).as_deref().unwrap_or_default());
                 }
                 Event::Reply(bytes) | Event::Close(bytes) => self.written.extend_from_slice(&bytes),
                 Event::Acknowledged(key) => {
@@ -275,13 +260,7 @@ impl Station {
         }
         let key = push_key(framing, sn, body).unwrap();
         let frame_bytes = frame.len();
-        let push = Push {
-            key,
-            signature: None,
-            token: 1,
-            frame_bytes,
-            frame,
-        };
+        let push = Push { key, signature: None, token: 1, frame_bytes, frame };
         self.pending.sent(push, 0).unwrap();
     }
 
@@ -331,16 +310,8 @@ fn the_right_answers_count_as_delivered() {
             }
             station.tick(now_ms);
             let written = std::mem::take(&mut station.written);
-            assert_eq!(
-                written,
-                hex(&step["station_sends_hex"]),
-                "{id} at {now_ms} ms"
-            );
-            assert_eq!(
-                Value::from(station.delivered),
-                step["delivered"],
-                "{id} at {now_ms} ms"
-            );
+            assert_eq!(written, hex(&step["station_sends_hex"]), "{id} at {now_ms} ms");
+            assert_eq!(Value::from(station.delivered), step["delivered"], "{id} at {now_ms} ms");
             let failed = step["failed"].as_bool().unwrap_or_default();
             assert_eq!(station.failed, failed, "{id} at {now_ms} ms");
         }

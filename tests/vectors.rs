@@ -41,31 +41,17 @@ fn file(name: &str) -> Value {
 fn run(name: &str, check: impl Fn(&Value) -> Result<(), String>) {
     let file = file(name);
     let vectors = file["vectors"].as_array().unwrap();
-    assert_eq!(
-        Some(vectors.len() as u64),
-        file["count"].as_u64(),
-        "{name} is not whole"
-    );
+    assert_eq!(Some(vectors.len() as u64), file["count"].as_u64(), "{name} is not whole");
     let failures: Vec<String> = vectors
         .iter()
         .enumerate()
         .filter_map(|(index, vector)| {
-            let label = ["name", "text", "kind"]
-                .iter()
-                .find_map(|key| vector[key].as_str());
+            let label = ["name", "text", "kind"].iter().find_map(|key| vector[key].as_str());
             let why = check(vector).err()?;
-            Some(format!(
-                "{name} {index} ({}): {why}",
-                label.unwrap_or_default()
-            ))
+            Some(format!("{name} {index} ({}): {why}", label.unwrap_or_default()))
         })
         .collect();
-    assert!(
-        failures.is_empty(),
-        "{}\n{} failed",
-        failures.join("\n"),
-        failures.len()
-    );
+    assert!(failures.is_empty(), "{}\n{} failed", failures.join("\n"), failures.len());
 }
 
 /// Holds an answer to `expect`, unless the vector leaves it open.
@@ -85,9 +71,7 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, got: T, wanted: T) -> Result
 }
 
 fn text<'a>(vector: &'a Value, key: &str) -> &'a str {
-    vector[key]
-        .as_str()
-        .unwrap_or_else(|| panic!("{key} is missing"))
+    vector[key].as_str().unwrap_or_else(|| panic!("{key} is missing"))
 }
 
 fn bytes(vector: &Value, key: &str) -> Vec<u8> {
@@ -125,21 +109,9 @@ fn digests() {
             let network = u8::try_from(vector["network"].as_u64().unwrap()).unwrap();
             let digest: [u8; 20] = bytes(vector, "hash160").try_into().unwrap();
             let address = text(vector, "address");
-            same(
-                "encoded",
-                base58check_encode(network, &digest).as_str(),
-                address,
-            )?;
-            same(
-                "decoded",
-                base58check_decode(address),
-                Ok((network, digest)),
-            )?;
-            same(
-                "network",
-                Address::parse(address).map(|read| read.network()),
-                Ok(network),
-            )
+            same("encoded", base58check_encode(network, &digest).as_str(), address)?;
+            same("decoded", base58check_decode(address), Ok((network, digest)))?;
+            same("network", Address::parse(address).map(|read| read.network()), Ok(network))
         }
         "eip55" => {
             let digest: [u8; 20] = bytes(vector, "hex").try_into().unwrap();
@@ -149,11 +121,7 @@ fn digests() {
         "base64_decode" => {
             let output = base64_decode(text(vector, "text")).ok();
             if let Some(output) = &output {
-                same(
-                    "round trip",
-                    base64_decode(&base64_encode(output)).as_ref(),
-                    Ok(output),
-                )?;
+                same("round trip", base64_decode(&base64_encode(output)).as_ref(), Ok(output))?;
             }
             decoded(vector, output)
         }
@@ -165,20 +133,16 @@ fn digests() {
 fn decoded(vector: &Value, output: Option<Vec<u8>>) -> Result<(), String> {
     judge(vector, output.is_some())?;
     match output {
-        Some(output) if vector["expect"] == "accept" => same(
-            "output",
-            hex_encode(&output).as_str(),
-            text(vector, "output_hex"),
-        ),
+        Some(output) if vector["expect"] == "accept" => {
+            same("output", hex_encode(&output).as_str(), text(vector, "output_hex"))
+        }
         _ => Ok(()),
     }
 }
 
 #[test]
 fn transportable_data() {
-    run("ted.json", |vector| {
-        decoded(vector, ted_decode(&vector["input"]).ok())
-    });
+    run("ted.json", |vector| decoded(vector, ted_decode(&vector["input"]).ok()));
 }
 
 /// Compares an ID with its description. A network byte of 0x80 and above that is not a known old
@@ -188,28 +152,16 @@ fn same_id(id: &Id, wanted: &Value, with_flags: bool) -> Result<(), String> {
     same("name", id.name(), wanted["name"].as_str())?;
     same("address", id.address(), text(wanted, "address"))?;
     same("terminal", id.terminal(), wanted["terminal"].as_str())?;
-    same(
-        "network",
-        Some(u64::from(id.network())),
-        wanted["address_network"].as_u64(),
-    )?;
+    same("network", Some(u64::from(id.network())), wanted["address_network"].as_u64())?;
     let pretended =
         wanted["is_broadcast"] == true && ![ANYWHERE, EVERYWHERE].contains(&id.address());
     if !with_flags || pretended {
         return Ok(());
     }
-    same(
-        "type",
-        Some(u64::from(id.kind().code())),
-        wanted["type"].as_u64(),
-    )?;
+    same("type", Some(u64::from(id.kind().code())), wanted["type"].as_u64())?;
     same("user", Some(id.is_user()), wanted["is_user"].as_bool())?;
     same("group", Some(id.is_group()), wanted["is_group"].as_bool())?;
-    same(
-        "broadcast",
-        Some(id.is_broadcast()),
-        wanted["is_broadcast"].as_bool(),
-    )
+    same("broadcast", Some(id.is_broadcast()), wanted["is_broadcast"].as_bool())
 }
 
 #[test]
@@ -231,9 +183,7 @@ fn ids_are_generated() {
         let network = u8::try_from(vector["network"].as_u64().unwrap()).unwrap();
         let id = generate_id(&meta, network).map_err(|error| error.to_string())?;
         same_id(&id, &vector["expect"], vector["must_flags"] != false)?;
-        prove_meta(&id, meta)
-            .map(|_| ())
-            .map_err(|error| error.to_string())
+        prove_meta(&id, meta).map(|_| ()).map_err(|error| error.to_string())
     });
 }
 
@@ -264,27 +214,18 @@ fn accept(vector: &Value, document: &Value) -> Option<Acceptance> {
         .iter()
         .map(|document| prove(document).expect("stored documents are good"))
         .collect();
-    Some(accept_document(
-        &stored,
-        prove(document)?,
-        vector["now"].as_f64()?,
-    ))
+    Some(accept_document(&stored, prove(document)?, vector["now"].as_f64()?))
 }
 
 #[test]
 fn documents_are_accepted() {
     run("documents.json", |vector| {
         let accepted = accept(vector, &vector["document"]);
-        judge(
-            vector,
-            matches!(accepted, Some(Acceptance::Stored(_) | Acceptance::Same)),
-        )?;
+        judge(vector, matches!(accepted, Some(Acceptance::Stored(_) | Acceptance::Same)))?;
         let Some(Acceptance::Stored(all)) = accepted else {
             return Ok(());
         };
-        let sent = all
-            .iter()
-            .any(|kept| kept.data() == vector["document"]["data"]);
+        let sent = all.iter().any(|kept| kept.data() == vector["document"]["data"]);
         same("kept", sent, true)
     });
 }
@@ -296,11 +237,7 @@ fn rsa() {
         "sign" => {
             let key = SignKey::from_map(map(vector, "private_key")).unwrap();
             let signature = key.sign(&bytes(vector, "data_hex")).unwrap();
-            same(
-                "signature",
-                base64_encode(&signature).as_str(),
-                text(vector, "signature"),
-            )
+            same("signature", base64_encode(&signature).as_str(), text(vector, "signature"))
         }
         "decrypt" => {
             let key = OpenKey::from_map(map(vector, "private_key")).unwrap();
@@ -330,11 +267,9 @@ fn verifies(vector: &Value) -> bool {
 fn opened(vector: &Value, plain: Option<Vec<u8>>) -> Result<(), String> {
     judge(vector, plain.is_some())?;
     match plain {
-        Some(plain) if vector["expect"] == "accept" => same(
-            "plaintext",
-            hex_encode(&plain).as_str(),
-            text(vector, "plaintext_hex"),
-        ),
+        Some(plain) if vector["expect"] == "accept" => {
+            same("plaintext", hex_encode(&plain).as_str(), text(vector, "plaintext_hex"))
+        }
         _ => Ok(()),
     }
 }
@@ -351,20 +286,12 @@ fn ecc() {
             let written = &key.public_map().unwrap()["data"];
             same("armor", written, &vector["public_key"]["data"])?;
             if text(vector, "name") == "pkcs8 pem" {
-                same(
-                    "armor",
-                    &key.to_map().unwrap()["data"],
-                    &vector["private_key"]["data"],
-                )?;
+                same("armor", &key.to_map().unwrap()["data"], &vector["private_key"]["data"])?;
             }
             let data = bytes(vector, "data_hex");
             let signature = base64_decode(text(vector, "signature")).unwrap();
             same("signature", public.verify(&data, &signature), true)?;
-            same(
-                "own signature",
-                public.verify(&data, &key.sign(&data).unwrap()),
-                true,
-            )
+            same("own signature", public.verify(&data, &key.sign(&data).unwrap()), true)
         }
         other => Err(format!("unknown kind {other}")),
     });
@@ -383,18 +310,13 @@ fn aes() {
                 Some(iv) => key.encrypt_with(&plain, iv).unwrap(),
                 None => key.encrypt(&plain).unwrap().0,
             };
-            same(
-                "ciphertext",
-                base64_encode(&sealed).as_str(),
-                text(vector, "ciphertext"),
-            )?;
+            same("ciphertext", base64_encode(&sealed).as_str(), text(vector, "ciphertext"))?;
             same("plaintext", key.decrypt(&sealed, iv), Ok(plain))
         }
         "decrypt" => {
             let plain = message_iv(map(vector, "params")).ok().and_then(|iv| {
                 let key = CipherKey::from_map(map(vector, "key")).ok()?;
-                key.decrypt(&base64_decode(text(vector, "ciphertext")).ok()?, iv)
-                    .ok()
+                key.decrypt(&base64_decode(text(vector, "ciphertext")).ok()?, iv).ok()
             });
             opened(vector, plain)
         }
@@ -419,9 +341,7 @@ fn accounts_are_restored() {
     for (name, account) in file["accounts"].as_object().unwrap() {
         let maps = |field: &str| {
             let list = account[field].as_array().cloned().unwrap_or_default();
-            list.into_iter()
-                .map(|value| value.as_object().unwrap().clone())
-                .collect::<Vec<_>>()
+            list.into_iter().map(|value| value.as_object().unwrap().clone()).collect::<Vec<_>>()
         };
         let id = Id::parse(text(account, "id")).unwrap();
         let meta = Meta::from_map(map(account, "meta")).unwrap();
@@ -430,18 +350,13 @@ fn accounts_are_restored() {
         let Some(sign) = account["id_key"].as_object() else {
             continue;
         };
-        let opens = maps("message_keys")
-            .iter()
-            .map(|map| OpenKey::from_map(map).unwrap())
-            .collect();
+        let opens =
+            maps("message_keys").iter().map(|map| OpenKey::from_map(map).unwrap()).collect();
         let sign = SignKey::from_map(sign).unwrap();
         let restored = Account::restore(&id, meta, documents.collect(), sign, opens);
         let restored = restored.unwrap_or_else(|error| panic!("{name}: {error}"));
         let keys = verify_keys(restored.meta(), restored.documents());
         let signature = restored.sign_key().sign(b"data").unwrap();
-        assert!(
-            keys.iter().any(|key| key.verify(b"data", &signature)),
-            "{name}"
-        );
+        assert!(keys.iter().any(|key| key.verify(b"data", &signature)), "{name}");
     }
 }

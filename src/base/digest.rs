@@ -58,11 +58,7 @@ mod tests {
             (120, "5f61c0ccad4cac44c75ff505e1f1e537"),
         ];
         for (length, digest) in known {
-            assert_eq!(
-                hex_encode(&md5(&vec![b'a'; length])),
-                digest,
-                "{length} bytes"
-            );
+            assert_eq!(hex_encode(&md5(&vec![b'a'; length])), digest, "{length} bytes");
         }
     }
 

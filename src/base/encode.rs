@@ -73,28 +73,20 @@ pub fn base58_decode(text: &str) -> Result<Vec<u8>, DecodeError> {
     if text.len() > BASE58_CHARS_MAX {
         return Err(DecodeError::Base58);
     }
-    bs58::decode(text)
-        .into_vec()
-        .map_err(|_| DecodeError::Base58)
+    bs58::decode(text).into_vec().map_err(|_| DecodeError::Base58)
 }
 
 /// Lower-case hexadecimal digits.
 pub fn hex_encode(data: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-    data.iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
+    data.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Bytes of hexadecimal digits in either case; an odd count means a leading half byte.
 pub fn hex_decode(text: &str) -> Result<Vec<u8>, DecodeError> {
     let digits = text
         .chars()
-        .map(|digit| {
-            digit
-                .to_digit(16)
-                .and_then(|nibble| u8::try_from(nibble).ok())
-        })
+        .map(|digit| digit.to_digit(16).and_then(|nibble| u8::try_from(nibble).ok()))
         .collect::<Option<Vec<u8>>>()
         .ok_or(DecodeError::Hex)?;
     // Pairs are counted from the end, so that the odd digit is the first one.
@@ -139,10 +131,9 @@ pub fn base58check_decode(text: &str) -> Result<(u8, [u8; 20]), DecodeError> {
     }
     let (head, check) = bytes.split_at(21);
     match (head.split_first(), check == checksum(head)) {
-        (Some((network, digest)), true) => Ok((
-            *network,
-            digest.try_into().map_err(|_| DecodeError::Base58)?,
-        )),
+        (Some((network, digest)), true) => {
+            Ok((*network, digest.try_into().map_err(|_| DecodeError::Base58)?))
+        }
         _ => Err(DecodeError::Base58),
     }
 }
@@ -187,11 +178,7 @@ fn labelled(label: &str, body: &str) -> Result<Vec<u8>, DecodeError> {
 }
 
 fn some_bytes(bytes: Vec<u8>) -> Result<Vec<u8>, DecodeError> {
-    if bytes.is_empty() {
-        Err(DecodeError::Empty)
-    } else {
-        Ok(bytes)
-    }
+    if bytes.is_empty() { Err(DecodeError::Empty) } else { Ok(bytes) }
 }
 
 #[cfg(test)]
@@ -201,20 +188,9 @@ mod tests {
 
     #[test]
     fn white_space_in_base64_is_skipped_and_nothing_else() {
-        assert_eq!(
-            base64_decode(" YW\r\n\tJj\n").as_deref(),
-            Ok(b"abc".as_slice())
-        );
+        assert_eq!(base64_decode(" YW\r\n\tJj\n").as_deref(), Ok(b"abc".as_slice()));
         assert_eq!(base64_decode("YW\u{b}Jj").as_deref(), Ok(b"abc".as_slice()));
-        for bad in [
-            "YWI",
-            "YQ=",
-            "YWJj=",
-            "Y*WJj",
-            "-_8=",
-            "YWJjZA==YWJj",
-            "YQ\u{a0}==",
-        ] {
+        for bad in ["YWI", "YQ=", "YWJj=", "Y*WJj", "-_8=", "YWJjZA==YWJj", "YQ\u{a0}=="] {
             assert_eq!(base64_decode(bad), Err(DecodeError::Base64), "{bad}");
         }
     }
@@ -246,19 +222,10 @@ mod tests {
         ] {
             assert_eq!(ted_decode(&good).as_deref(), Ok(bytes), "{good}");
         }
-        for bad in [
-            json!(""),
-            json!("data:;base64,"),
-            json!(12),
-            json!(["YWJj"]),
-            json!(null),
-        ] {
+        for bad in [json!(""), json!("data:;base64,"), json!(12), json!(["YWJj"]), json!(null)] {
             assert!(ted_decode(&bad).is_err(), "{bad}");
         }
-        assert_eq!(
-            ted_decode_str("data:text/plain,YWJj"),
-            Err(DecodeError::Form)
-        );
+        assert_eq!(ted_decode_str("data:text/plain,YWJj"), Err(DecodeError::Form));
         assert_eq!(ted_decode_str("rot13,YWJj"), Err(DecodeError::Form));
     }
 }

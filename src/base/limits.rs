@@ -55,16 +55,10 @@ pub const DOCUMENTS_MAX: usize = 8;
 /// but a document from the far future would block every later one.
 pub const DOCUMENT_AHEAD_S_MAX: f64 = 1800.0;
 
-const _: () = assert!(
-    ID_BYTES_MAX <= u16::MAX as usize,
-    "offsets inside an ID are u16"
-);
+const _: () = assert!(ID_BYTES_MAX <= u16::MAX as usize, "offsets inside an ID are u16");
 const _: () = assert!(RSA_BITS_MIN <= RSA_BITS_AWS_MIN && RSA_BITS_AWS_MIN <= RSA_BITS_MAX);
 const _: () = assert!(
     RSA_BITS_MIN / 8 > ECDSA_SIGNATURE_BYTES_MAX,
     "the length alone tells an RSA signature from an ECDSA one"
 );
-const _: () = assert!(
-    PEM_BYTES_MAX > RSA_BITS_MAX,
-    "a private key in PEM takes 0.82 bytes a bit"
-);
+const _: () = assert!(PEM_BYTES_MAX > RSA_BITS_MAX, "a private key in PEM takes 0.82 bytes a bit");

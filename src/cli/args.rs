@@ -105,11 +105,7 @@ mod tests {
 
     #[test]
     fn the_references_flags_are_taken() {
-        let line = [
-            "--config=/etc/dim/config.ini",
-            "--log-location",
-            "--log-dir=/var/log/dim",
-        ];
+        let line = ["--config=/etc/dim/config.ini", "--log-location", "--log-dir=/var/log/dim"];
         let args: config::Args = typed(&line).unwrap().config.into();
         assert_eq!(args.config, Some("/etc/dim/config.ini".into()));
         assert_eq!(args.log_dir, Some("/var/log/dim".into()));
@@ -118,10 +114,7 @@ mod tests {
 
     #[test]
     fn flags_go_with_their_subcommand() {
-        assert!(matches!(
-            typed(&["run", "--port", "0"]).unwrap().command,
-            Some(Command::Run(_))
-        ));
+        assert!(matches!(typed(&["run", "--port", "0"]).unwrap().command, Some(Command::Run(_))));
         assert!(typed(&["--port", "1", "check"]).is_err());
         assert!(typed(&["--port", "70000"]).is_err());
         assert!(typed(&["walk"]).is_err());

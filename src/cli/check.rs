@@ -51,27 +51,15 @@ impl fmt::Display for Finding {
 }
 
 fn fine(what: impl Into<String>) -> Finding {
-    Finding {
-        weight: Weight::Fine,
-        what: what.into(),
-        remedy: String::new(),
-    }
+    Finding { weight: Weight::Fine, what: what.into(), remedy: String::new() }
 }
 
 fn warning(what: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding {
-        weight: Weight::Warning,
-        what: what.into(),
-        remedy: remedy.into(),
-    }
+    Finding { weight: Weight::Warning, what: what.into(), remedy: remedy.into() }
 }
 
 fn fault(what: impl Into<String>, remedy: impl Into<String>) -> Finding {
-    Finding {
-        weight: Weight::Fault,
-        what: what.into(),
-        remedy: remedy.into(),
-    }
+    Finding { weight: Weight::Fault, what: what.into(), remedy: remedy.into() }
 }
 
 pub(super) fn check(args: &Args) -> ExitCode {
@@ -87,10 +75,7 @@ pub(super) fn check(args: &Args) -> ExitCode {
     }
     of_machine(&mut findings);
     findings.iter().for_each(say);
-    let faults = findings
-        .iter()
-        .filter(|finding| finding.weight == Weight::Fault)
-        .count();
+    let faults = findings.iter().filter(|finding| finding.weight == Weight::Fault).count();
     if faults == 0 {
         say("a station can run here");
         return ExitCode::SUCCESS;
@@ -105,12 +90,7 @@ fn of_config(loaded: &Loaded, findings: &mut Vec<Finding>) {
         Some(path) => fine(format!("config {}", path.display())),
         None => fine("no config file, so the defaults"),
     });
-    findings.extend(
-        loaded
-            .warnings
-            .iter()
-            .map(|text| warning(text.to_string(), "")),
-    );
+    findings.extend(loaded.warnings.iter().map(|text| warning(text.to_string(), "")));
     let set_by = |key: &str| match loaded.origins.get(key) {
         None | Some(Origin::Default) => String::new(),
         Some(origin) => format!(" ({origin})"),
@@ -146,10 +126,7 @@ fn of_folder(name: &str, dir: &Path, by: &str) -> Finding {
         return fault(what("is not a folder"), "name a folder");
     }
     if let Err(error) = access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) {
-        let remedy = format!(
-            "chown it to the user that runs the station: {}",
-            dir.display()
-        );
+        let remedy = format!("chown it to the user that runs the station: {}", dir.display());
         return fault(what(&format!("cannot be written: {error}")), remedy);
     }
     let remedy = format!("chmod 700 {}", dir.display());
@@ -171,11 +148,7 @@ fn standing(dir: &Path) -> PathBuf {
 }
 
 fn of_disk(dir: &Path) -> Finding {
-    let place = if dir.is_dir() {
-        dir.to_owned()
-    } else {
-        standing(dir)
-    };
+    let place = if dir.is_dir() { dir.to_owned() } else { standing(dir) };
     let facts = match statvfs(&place) {
         Ok(facts) => facts,
         Err(error) => return warning(format!("disk of {}: {error}", place.display()), ""),
@@ -230,10 +203,7 @@ fn of_files(config: &Config, by: &str) -> Finding {
         return fault(what, remedy);
     }
     match room {
-        0 => fault(
-            format!("{what}; the station itself takes {FILES_RESERVED}"),
-            remedy,
-        ),
+        0 => fault(format!("{what}; the station itself takes {FILES_RESERVED}"), remedy),
         room if room < CONNECTIONS_EXPECTED => warning(what, remedy),
         _ => fine(what),
     }
@@ -261,17 +231,11 @@ mod tests {
     #[test]
     fn a_folder_that_others_may_write_is_a_fault() {
         let dir = tempfile::tempdir().unwrap();
-        for (mode, weight) in [
-            (0o700, Weight::Fine),
-            (0o750, Weight::Warning),
-            (0o777, Weight::Fault),
-        ] {
+        for (mode, weight) in
+            [(0o700, Weight::Fine), (0o750, Weight::Warning), (0o777, Weight::Fault)]
+        {
             std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(
-                of_folder("data folder", dir.path(), "").weight,
-                weight,
-                "{mode:o}"
-            );
+            assert_eq!(of_folder("data folder", dir.path(), "").weight, weight, "{mode:o}");
         }
     }
 
@@ -280,12 +244,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let finding = of_folder("data folder", &dir.path().join("a/b"), " (--data-dir)");
         assert_eq!(finding.weight, Weight::Fine);
-        assert!(
-            finding
-                .to_string()
-                .ends_with("a/b (--data-dir) will be made"),
-            "{finding}"
-        );
+        assert!(finding.to_string().ends_with("a/b (--data-dir) will be made"), "{finding}");
         let file = dir.path().join("f");
         std::fs::write(&file, "").unwrap();
         assert_eq!(of_folder("data folder", &file, "").weight, Weight::Fault);
@@ -299,10 +258,7 @@ mod tests {
         config.listen.port = listener.local_addr().unwrap().port();
         let finding = of_port(&config, " (DIM_PORT)");
         assert_eq!(finding.weight, Weight::Fault);
-        assert!(
-            finding.to_string().contains("(DIM_PORT) is in use\n"),
-            "{finding}"
-        );
+        assert!(finding.to_string().contains("(DIM_PORT) is in use\n"), "{finding}");
         config.listen.host = "192.0.2.1".parse().unwrap();
         config.listen.port = 0;
         assert!(of_port(&config, "").what.ends_with("is not this machine's"));
@@ -314,9 +270,6 @@ mod tests {
         config.limits.connections_max = u32::MAX;
         let room = Probe::take().files.hard;
         let weight = of_files(&config, "").weight;
-        assert_eq!(
-            weight == Weight::Fault,
-            room.is_some_and(|room| room < u32::MAX.into())
-        );
+        assert_eq!(weight == Weight::Fault, room.is_some_and(|room| room < u32::MAX.into()));
     }
 }

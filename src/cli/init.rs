@@ -17,9 +17,7 @@ pub(super) fn init(dir: &Path) -> ExitCode {
     match make(dir) {
         Ok(()) => {
             let dir = dir.display();
-            say(format_args!(
-                "made {dir} with {FILE_NAME}, which explains every key"
-            ));
+            say(format_args!("made {dir} with {FILE_NAME}, which explains every key"));
             say(format_args!("check it: dims check --data-dir {dir}"));
             say(format_args!("run it:   dims run --data-dir {dir}"));
             ExitCode::SUCCESS
@@ -35,22 +33,12 @@ pub(super) fn init(dir: &Path) -> ExitCode {
 fn make(dir: &Path) -> Result<(), String> {
     let file = dir.join(FILE_NAME);
     if file.exists() {
-        return Err(format!(
-            "{} is there already; nothing was changed",
-            file.display()
-        ));
+        return Err(format!("{} is there already; nothing was changed", file.display()));
     }
     let named = |error: io::Error| format!("{}: {error}", dir.display());
-    DirBuilder::new()
-        .recursive(true)
-        .mode(FOLDER_MODE)
-        .create(dir)
-        .map_err(named)?;
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(dir).map_err(named)?;
     if std::fs::read_dir(dir).map_err(named)?.next().is_some() {
-        return Err(format!(
-            "{} is not empty; name a new or an empty folder",
-            dir.display()
-        ));
+        return Err(format!("{} is not empty; name a new or an empty folder", dir.display()));
     }
     std::fs::set_permissions(dir, Permissions::from_mode(FOLDER_MODE)).map_err(named)?;
     let mut out = OpenOptions::new()
@@ -82,14 +70,9 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let dir = place.path().join("a/b");
         make(&dir).unwrap();
-        assert_eq!(
-            (mode(&dir), mode(&dir.join(FILE_NAME))),
-            (FOLDER_MODE, FILE_MODE)
-        );
+        assert_eq!((mode(&dir), mode(&dir.join(FILE_NAME))), (FOLDER_MODE, FILE_MODE));
         assert!(
-            make(&dir)
-                .unwrap_err()
-                .ends_with("station.toml is there already; nothing was changed")
+            make(&dir).unwrap_err().ends_with("station.toml is there already; nothing was changed")
         );
     }
 

@@ -1,9 +1,6 @@
 //! The command line: what was typed, one subcommand a file, and the exit code. It never looks into a
 //! message or a socket; a station's work begins in `server::start`.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a command line reads and writes files"
-)]
+#![expect(clippy::disallowed_methods, reason = "a command line reads and writes files")]
 
 mod args;
 mod check;

@@ -43,20 +43,12 @@ impl Account {
             Some(seed) => Some((seed, base64_encode(&sign.sign(seed.as_bytes())?))),
             None => None,
         };
-        let seed = fingerprint
-            .as_ref()
-            .map(|(seed, print)| (*seed, print.as_str()));
+        let seed = fingerprint.as_ref().map(|(seed, print)| (*seed, print.as_str()));
         let meta = Meta::build(kind, sign.public_map()?, seed)?;
         let id = generate_id(&meta, network)?;
         let meta = prove_meta(&id, meta)?;
         let (documents, message_keys) = (Vec::new(), vec![message]);
-        let mut account = Self {
-            id,
-            meta,
-            documents,
-            sign,
-            message_keys,
-        };
+        let mut account = Self { id, meta, documents, sign, message_keys };
         account.publish(properties, now_s)?;
         Ok(account)
     }
@@ -79,13 +71,7 @@ impl Account {
             .into_iter()
             .map(|document| prove_document(&meta, id, document))
             .collect::<Result<_, _>>()?;
-        Ok(Self {
-            id: id.naked(),
-            meta,
-            documents,
-            sign,
-            message_keys,
-        })
+        Ok(Self { id: id.naked(), meta, documents, sign, message_keys })
     }
 
     /// Signs a new visa (or, for a group, a bulletin) of `properties` in place of the present
@@ -98,22 +84,12 @@ impl Account {
     ) -> Result<Proven<Document>, CryptoError> {
         const DATED: ProtoError = ProtoError::new("now", "seconds after the present document");
         let time = serde_json::Number::from_f64(now_s).ok_or(DATED)?;
-        let kind = if self.id.is_group() {
-            "bulletin"
-        } else {
-            "visa"
-        };
-        let created = self
-            .documents
-            .iter()
-            .find(|document| document.kind_text() == kind);
+        let kind = if self.id.is_group() { "bulletin" } else { "visa" };
+        let created = self.documents.iter().find(|document| document.kind_text() == kind);
         let created = created.and_then(|document| document.properties().get("created_time"));
         let mut data = Map::new();
         data.insert("type".into(), kind.into());
-        data.insert(
-            "created_time".into(),
-            created.cloned().unwrap_or(time.clone().into()),
-        );
+        data.insert("created_time".into(), created.cloned().unwrap_or(time.clone().into()));
         data.extend(properties);
         if let (false, Some(key)) = (self.id.is_group(), self.message_keys.first()) {
             data.insert("key".into(), key.public_map()?.into());
@@ -164,9 +140,7 @@ impl Account {
 
 impl fmt::Debug for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Account")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Account").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -179,14 +153,8 @@ mod tests {
     use serde_json::json;
 
     fn create(kind: MetaKind, network: u8, seed: Option<&str>) -> Account {
-        let (sign, message) = (
-            SignKey::generate_ecc().unwrap(),
-            OpenKey::generate(2048).unwrap(),
-        );
-        let properties = json!({"name": "gsp", "app_id": "x"})
-            .as_object()
-            .unwrap()
-            .clone();
+        let (sign, message) = (SignKey::generate_ecc().unwrap(), OpenKey::generate(2048).unwrap());
+        let properties = json!({"name": "gsp", "app_id": "x"}).as_object().unwrap().clone();
         Account::create(kind, network, seed, sign, message, 1000.5, properties).unwrap()
     }
 
@@ -198,16 +166,10 @@ mod tests {
             (Some("gsp-s001"), EntityKind::Station)
         );
         let visa = station.document().unwrap();
-        assert_eq!(
-            (visa.kind(), visa.time()),
-            (DocumentKind::Visa, Some(1000.5))
-        );
+        assert_eq!((visa.kind(), visa.time()), (DocumentKind::Visa, Some(1000.5)));
         assert_eq!(visa.properties().get("created_time"), Some(&json!(1000.5)));
         assert_eq!(verify_keys(station.meta(), station.documents()).len(), 2);
-        let sealed = seal_keys(station.meta(), station.documents())[0]
-            .1
-            .encrypt(b"x")
-            .unwrap();
+        let sealed = seal_keys(station.meta(), station.documents())[0].1.encrypt(b"x").unwrap();
         let read = Account::restore(
             station.id(),
             Meta::from_map(&station.meta().to_map()).unwrap(),
@@ -217,10 +179,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(read.message_keys()[0].decrypt(&sealed).unwrap(), b"x");
-        assert_eq!(
-            format!("{read:?}"),
-            format!("Account {{ id: {}, .. }}", station.id())
-        );
+        assert_eq!(format!("{read:?}"), format!("Account {{ id: {}, .. }}", station.id()));
     }
 
     #[test]
@@ -243,10 +202,7 @@ mod tests {
 
     #[test]
     fn keys_of_another_account_are_refused() {
-        let (one, two) = (
-            create(MetaKind::Btc, 4, None),
-            create(MetaKind::Btc, 4, None),
-        );
+        let (one, two) = (create(MetaKind::Btc, 4, None), create(MetaKind::Btc, 4, None));
         let meta = one.meta().clone().into_inner();
         let mixed = Account::restore(one.id(), meta, vec![], two.sign_key().clone(), vec![]);
         assert_eq!(mixed.unwrap_err(), CryptoError::Identity);

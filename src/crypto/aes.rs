@@ -56,13 +56,8 @@ impl AesKey {
     /// Reads the members of a key object whose algorithm was already looked at.
     pub(super) fn from_map(map: &Map<String, Value>) -> Result<Self, CryptoError> {
         let key = map.get("data").and_then(|data| ted_decode(data).ok());
-        let key = key
-            .filter(|key| matches!(key.len(), 16 | 24 | 32))
-            .ok_or(CryptoError::Key)?;
-        Ok(Self {
-            key,
-            iv: find_iv(map, ["iv", "IV"])?,
-        })
+        let key = key.filter(|key| matches!(key.len(), 16 | 24 | 32)).ok_or(CryptoError::Key)?;
+        Ok(Self { key, iv: find_iv(map, ["iv", "IV"])? })
     }
 
     /// The key object, secret included.
@@ -116,10 +111,7 @@ impl AesKey {
             .map_err(|_| CryptoError::Internal)?;
         let mut plain = sealed.to_vec();
         let context = DecryptionContext::Iv128(FixedLength::from(iv));
-        let len = key
-            .decrypt(&mut plain, context)
-            .map_err(|_| CryptoError::Sealed)?
-            .len();
+        let len = key.decrypt(&mut plain, context).map_err(|_| CryptoError::Sealed)?.len();
         plain.truncate(len);
         Ok(plain)
     }
@@ -136,9 +128,7 @@ impl AesKey {
 
 impl fmt::Debug for AesKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AesKey")
-            .field("bytes", &self.key.len())
-            .finish_non_exhaustive()
+        f.debug_struct("AesKey").field("bytes", &self.key.len()).finish_non_exhaustive()
     }
 }
 
@@ -149,9 +139,7 @@ pub fn message_iv(message: &Map<String, Value>) -> Result<Option<Iv>, CryptoErro
 
 /// The first of `names` that is present decides, even if it is wrong.
 fn find_iv(map: &Map<String, Value>, names: [&str; 2]) -> Result<Option<Iv>, CryptoError> {
-    let found = names
-        .iter()
-        .find_map(|name| map.get(*name).filter(|value| !value.is_null()));
+    let found = names.iter().find_map(|name| map.get(*name).filter(|value| !value.is_null()));
     let Some(value) = found else { return Ok(None) };
     let bytes = ted_decode(value).map_err(|_| CryptoError::Vector)?;
     bytes.try_into().map(Some).map_err(|_| CryptoError::Vector)
@@ -167,16 +155,10 @@ mod tests {
         let key = AesKey::generate().unwrap();
         let (sealed, iv) = key.encrypt(b"hello").unwrap();
         assert_eq!(key.decrypt(&sealed, Some(iv)).unwrap(), b"hello");
-        assert_ne!(
-            key.decrypt(&sealed, None).ok().as_deref(),
-            Some(&b"hello"[..])
-        );
+        assert_ne!(key.decrypt(&sealed, None).ok().as_deref(), Some(&b"hello"[..]));
         assert_ne!(key.encrypt(b"hello").unwrap().1, iv);
         assert_eq!(key.decrypt(&[], Some(iv)), Err(CryptoError::Sealed));
-        assert_eq!(
-            key.decrypt(&sealed[1..], Some(iv)),
-            Err(CryptoError::Sealed)
-        );
+        assert_eq!(key.decrypt(&sealed[1..], Some(iv)), Err(CryptoError::Sealed));
     }
 
     #[test]
@@ -185,15 +167,10 @@ mod tests {
         let (one, two) = (base64_encode(&[1; 16]), base64_encode(&[2; 16]));
         assert_eq!(read(json!({"iv": two, "IV": one})), Ok(Some([1; 16])));
         assert_eq!(read(json!({"iv": two, "IV": null})), Ok(Some([2; 16])));
-        assert_eq!(
-            read(json!({"iv": two, "IV": "AAAA"})),
-            Err(CryptoError::Vector)
-        );
+        assert_eq!(read(json!({"iv": two, "IV": "AAAA"})), Err(CryptoError::Vector));
         assert_eq!(read(json!({})), Ok(None));
         let key = AesKey::from_map(
-            json!({"data": base64_encode(&[7; 16]), "iv": two, "IV": one})
-                .as_object()
-                .unwrap(),
+            json!({"data": base64_encode(&[7; 16]), "iv": two, "IV": one}).as_object().unwrap(),
         );
         assert_eq!(key.unwrap().iv, Some([2; 16]));
     }
@@ -206,9 +183,6 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        assert_eq!(
-            format!("{:?}", AesKey::from_passphrase("x")),
-            "AesKey { bytes: 32, .. }"
-        );
+        assert_eq!(format!("{:?}", AesKey::from_passphrase("x")), "AesKey { bytes: 32, .. }");
     }
 }

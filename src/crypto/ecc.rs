@@ -70,9 +70,7 @@ impl EccVerify {
         // The library takes only the lower of the two equivalent signatures; clients make both.
         signature.normalize_s();
         let message = Message::from_digest(sha256(data));
-        SECP256K1
-            .verify_ecdsa(message, &signature, &self.point)
-            .is_ok()
+        SECP256K1.verify_ecdsa(message, &signature, &self.point).is_ok()
     }
 
     /// What addresses are made of: the point, 65 bytes or 33 if the key object asks for it.
@@ -118,26 +116,18 @@ impl EccPrivate {
         };
         let secret = secret.ok_or(CryptoError::Key)?;
         let secret = secret.try_into().map_err(|_| CryptoError::Key)?;
-        SecretKey::from_byte_array(secret)
-            .map(Self)
-            .map_err(|_| CryptoError::Key)
+        SecretKey::from_byte_array(secret).map(Self).map_err(|_| CryptoError::Key)
     }
 
     /// The signature of `data` in DER. The same every time.
     pub fn sign(&self, data: &[u8]) -> Vec<u8> {
         let message = Message::from_digest(sha256(data));
-        SECP256K1
-            .sign_ecdsa(message, &self.0)
-            .serialize_der()
-            .to_vec()
+        SECP256K1.sign_ecdsa(message, &self.0).serialize_der().to_vec()
     }
 
     /// The public half.
     pub fn verify_key(&self) -> EccVerify {
-        EccVerify {
-            point: PublicKey::from_secret_key_global(&self.0),
-            compressed: false,
-        }
+        EccVerify { point: PublicKey::from_secret_key_global(&self.0), compressed: false }
     }
 
     /// The key object, secret included, as the reference writes it.
@@ -167,10 +157,7 @@ fn key_map(armor: String) -> Map<String, Value> {
         ("curve", "secp256k1".to_owned()),
         ("digest", "SHA256".to_owned()),
     ];
-    fields
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect()
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
 }
 
 /// Whether the next value says "a key on secp256k1".
@@ -259,9 +246,6 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        assert_eq!(
-            format!("{:?}", EccPrivate::generate().unwrap()),
-            "EccPrivate { .. }"
-        );
+        assert_eq!(format!("{:?}", EccPrivate::generate().unwrap()), "EccPrivate { .. }");
     }
 }

@@ -33,10 +33,7 @@ impl<T> Proven<T> {
     /// Takes a record of our own store, which was proved before it was stored. Never for
     /// anything that came over the wire.
     pub fn restore(id: &Id, value: T) -> Self {
-        Self {
-            id: id.naked(),
-            value,
-        }
+        Self { id: id.naked(), value }
     }
 }
 
@@ -71,10 +68,7 @@ pub fn prove_meta(id: &Id, meta: Meta) -> Result<Proven<Meta>, CryptoError> {
     {
         return Err(CryptoError::Signature);
     }
-    Ok(Proven {
-        id: id.naked(),
-        value: meta,
-    })
+    Ok(Proven { id: id.naked(), value: meta })
 }
 
 /// Proves that the owner of `meta` signed `document` about `id`, which must be its own ID. No
@@ -90,10 +84,7 @@ pub fn prove_document(
     if !meta_key(meta)?.verify(document.data().as_bytes(), document.signature()) {
         return Err(CryptoError::Signature);
     }
-    Ok(Proven {
-        id: id.naked(),
-        value: document,
-    })
+    Ok(Proven { id: id.naked(), value: document })
 }
 
 /// What becomes of a proven document.
@@ -131,11 +122,7 @@ pub fn accept_document(
         if time > now_s + DOCUMENT_AHEAD_S_MAX {
             return Acceptance::TooNew;
         }
-        if stored
-            .iter()
-            .filter_map(|old| old.time())
-            .any(|old| old > time)
-        {
+        if stored.iter().filter_map(|old| old.time()).any(|old| old > time) {
             return Acceptance::Older;
         }
     }
@@ -143,11 +130,8 @@ pub fn accept_document(
         old.is_same_as(&new)
             || (old.kind_text() == new.kind_text() && old.terminal() == new.terminal())
     };
-    let mut all: Vec<Proven<Document>> = stored
-        .iter()
-        .filter(|old| !replaced(old))
-        .cloned()
-        .collect();
+    let mut all: Vec<Proven<Document>> =
+        stored.iter().filter(|old| !replaced(old)).cloned().collect();
     all.insert(0, new.clone());
     // Stable, so that of equal times the newly arrived one stands first. No time counts as 0.
     all.sort_by(|a, b| {
@@ -165,10 +149,7 @@ pub fn accept_document(
 /// Whether the unsigned kind outside is the signed one inside. Anyone can pass on a document
 /// under another kind; if that kept the true one out, its owner would have no visa.
 fn names_its_kind(document: &Document) -> bool {
-    let signed = document
-        .properties()
-        .get("type")
-        .and_then(serde_json::Value::as_str);
+    let signed = document.properties().get("type").and_then(serde_json::Value::as_str);
     signed.is_none_or(|kind| kind == document.kind_text())
 }
 
@@ -190,9 +171,7 @@ pub fn verify_keys(meta: &Proven<Meta>, documents: &[Proven<Document>]) -> Vec<V
 /// can be sealed for the owner yet.
 pub fn seal_keys(meta: &Proven<Meta>, documents: &[Proven<Document>]) -> Vec<(Id, SealKey)> {
     let mut keys: Vec<(Id, SealKey)> = Vec::new();
-    let visas = documents
-        .iter()
-        .filter(|document| document.kind() == DocumentKind::Visa);
+    let visas = documents.iter().filter(|document| document.kind() == DocumentKind::Visa);
     for visa in visas.filter(|document| document.id == meta.id) {
         let Some(key) = visa.visa_key().and_then(|map| SealKey::from_map(map).ok()) else {
             continue;
@@ -227,10 +206,7 @@ fn meta_key(meta: &Meta) -> Result<VerifyKey, CryptoError> {
 
 fn address_of(meta: &Meta, key: &VerifyKey, network: u8) -> Result<Address, CryptoError> {
     match meta.kind() {
-        MetaKind::Mkm => Ok(Address::btc(
-            network,
-            meta.fingerprint().unwrap_or_default(),
-        )),
+        MetaKind::Mkm => Ok(Address::btc(network, meta.fingerprint().unwrap_or_default())),
         MetaKind::Btc => Ok(Address::btc(network, &key.key_data())),
         // Only an uncompressed point has such an address.
         MetaKind::Eth => match key {
@@ -278,14 +254,8 @@ mod tests {
         let card = at(&alice, "visa", 1).into_inner();
         let about = |meta, id| prove_document(meta, id, card.clone());
         assert!(about(&alice.1, alice.1.id()).is_ok());
-        assert_eq!(
-            about(&bob.1, alice.1.id()).unwrap_err(),
-            CryptoError::Identity
-        );
-        assert_eq!(
-            about(&alice.1, bob.1.id()).unwrap_err(),
-            CryptoError::Identity
-        );
+        assert_eq!(about(&bob.1, alice.1.id()).unwrap_err(), CryptoError::Identity);
+        assert_eq!(about(&alice.1, bob.1.id()).unwrap_err(), CryptoError::Identity);
         assert_eq!(
             prove_meta(bob.1.id(), alice.1.clone().into_inner()).unwrap_err(),
             CryptoError::Identity
@@ -311,14 +281,8 @@ mod tests {
         let all = stored(accept_document(&all, at(&who, "visa", 7), NOW_S));
         let times: Vec<_> = all.iter().map(|document| document.time()).collect();
         assert_eq!(times, [Some(7.0), Some(6.0)]);
-        assert_eq!(
-            accept_document(&all, at(&who, "visa", 7), NOW_S),
-            Acceptance::Same
-        );
-        assert_eq!(
-            accept_document(&all, at(&who, "song", 4), NOW_S),
-            Acceptance::Older
-        );
+        assert_eq!(accept_document(&all, at(&who, "visa", 7), NOW_S), Acceptance::Same);
+        assert_eq!(accept_document(&all, at(&who, "song", 4), NOW_S), Acceptance::Older);
         let late = at(&who, "visa", 2801);
         assert_eq!(accept_document(&all, late, NOW_S), Acceptance::TooNew);
         let other = at(&owner(), "visa", 9);
@@ -332,10 +296,7 @@ mod tests {
         let (fake, real) = (document(&who, "poem", data), document(&who, "visa", data));
         let all = stored(accept_document(&[], fake.clone(), NOW_S));
         let all = stored(accept_document(&all, real, NOW_S));
-        assert_eq!(
-            all.iter().map(|kept| kept.kind_text()).collect::<Vec<_>>(),
-            ["visa"]
-        );
+        assert_eq!(all.iter().map(|kept| kept.kind_text()).collect::<Vec<_>>(), ["visa"]);
         assert_eq!(accept_document(&all, fake, NOW_S), Acceptance::Same);
     }
 
@@ -352,11 +313,7 @@ mod tests {
         let who = owner();
         let mut all = Vec::new();
         for time in 0..20 {
-            all = stored(accept_document(
-                &all,
-                at(&who, &format!("k{time}"), time),
-                NOW_S,
-            ));
+            all = stored(accept_document(&all, at(&who, &format!("k{time}"), time), NOW_S));
         }
         assert_eq!(all.len(), DOCUMENTS_MAX);
         assert_eq!(all.first().and_then(|document| document.time()), Some(19.0));
@@ -372,10 +329,7 @@ mod tests {
         let visa = [document(&who, "visa", &data)];
         let keys = verify_keys(&who.1, &visa);
         assert!(keys == [rsa.verify_key().unwrap(), who.0.verify_key().unwrap()]);
-        assert_eq!(
-            seal_keys(&who.1, &visa).first().map(|(id, _)| id),
-            Some(who.1.id())
-        );
+        assert_eq!(seal_keys(&who.1, &visa).first().map(|(id, _)| id), Some(who.1.id()));
         assert!(seal_keys(&who.1, &[]).is_empty());
         assert!(verify_keys(&who.1, &[document(&who, "profile", &data)]).len() == 1);
         assert!(is_made_by(&who.1, &keys[1]) && !is_made_by(&who.1, &keys[0]));

@@ -28,9 +28,7 @@ fn algorithm(map: &Map<String, Value>) -> Result<Algorithm, CryptoError> {
 }
 
 fn text(map: &Map<String, Value>) -> Result<&str, CryptoError> {
-    map.get("data")
-        .and_then(Value::as_str)
-        .ok_or(CryptoError::Key)
+    map.get("data").and_then(Value::as_str).ok_or(CryptoError::Key)
 }
 
 /// Whether a member is true in one of the ways the reference writes and reads truth.
@@ -39,10 +37,7 @@ fn is_true(value: Option<&Value>) -> bool {
         Some(Value::Bool(truth)) => *truth,
         Some(Value::Number(number)) => number.as_f64() == Some(1.0),
         Some(Value::String(text)) => {
-            matches!(
-                text.trim().to_ascii_lowercase().as_str(),
-                "1" | "yes" | "true" | "on"
-            )
+            matches!(text.trim().to_ascii_lowercase().as_str(), "1" | "yes" | "true" | "on")
         }
         _ => false,
     }
@@ -306,10 +301,7 @@ mod tests {
 
     #[test]
     fn a_signature_of_the_other_algorithm_is_a_wrong_one() {
-        let (ecc, rsa) = (
-            SignKey::generate_ecc().unwrap(),
-            SignKey::generate_rsa(1024).unwrap(),
-        );
+        let (ecc, rsa) = (SignKey::generate_ecc().unwrap(), SignKey::generate_rsa(1024).unwrap());
         for (signer, other) in [(&ecc, &rsa), (&rsa, &ecc)] {
             let signature = signer.sign(b"data").unwrap();
             assert!(signer.verify_key().unwrap().verify(b"data", &signature));
@@ -322,15 +314,9 @@ mod tests {
     fn a_key_does_only_what_its_algorithm_can() {
         let ecc = SignKey::generate_ecc().unwrap();
         let public = ecc.public_map().unwrap();
-        assert_eq!(
-            SealKey::from_map(&public).unwrap_err(),
-            CryptoError::Algorithm
-        );
+        assert_eq!(SealKey::from_map(&public).unwrap_err(), CryptoError::Algorithm);
         assert_eq!(CipherKey::from_map(&public), Err(CryptoError::Algorithm));
-        assert_eq!(
-            OpenKey::from_map(&ecc.to_map().unwrap()).unwrap_err(),
-            CryptoError::Algorithm
-        );
+        assert_eq!(OpenKey::from_map(&ecc.to_map().unwrap()).unwrap_err(), CryptoError::Algorithm);
         let plain = CipherKey::Plain.to_map();
         assert_eq!(VerifyKey::from_map(&plain), Err(CryptoError::Algorithm));
         assert!(SignKey::from_map(&public).is_err());

@@ -93,11 +93,7 @@ mod tests {
             text.replace('\n', ""),
             format!("Bag: x\n{text}\ntrailing"),
         ] {
-            assert_eq!(
-                decode(&shape, &["OTHER", "KEY"]),
-                Some(vec![7; 50]),
-                "{shape}"
-            );
+            assert_eq!(decode(&shape, &["OTHER", "KEY"]), Some(vec![7; 50]), "{shape}");
         }
     }
 
@@ -107,27 +103,15 @@ mod tests {
         assert_eq!(decode(&text, &["OTHER"]), None);
         assert_eq!(decode(&text.replace("END", "FIN"), &["KEY"]), None);
         assert_eq!(decode("BwcH", &["KEY"]), None);
-        assert_eq!(
-            decode("-----BEGIN KEY----------END KEY-----", &["KEY"]),
-            None
-        );
-        assert_eq!(
-            decode(&encode("KEY", &[7; PEM_BYTES_MAX], 64), &["KEY"]),
-            None
-        );
+        assert_eq!(decode("-----BEGIN KEY----------END KEY-----", &["KEY"]), None);
+        assert_eq!(decode(&encode("KEY", &[7; PEM_BYTES_MAX], 64), &["KEY"]), None);
     }
 
     #[test]
     fn lengths_beyond_the_bytes_are_refused() {
         assert_eq!(Der::new(&[0x02, 1, 5]).take(INTEGER), Some(&[5][..]));
-        for bad in [
-            &[0x02, 2, 5][..],
-            &[0x02],
-            &[],
-            &[0x02, 0x81],
-            &[0x02, 0x82, 1],
-            &[0x02, 0x80],
-        ] {
+        for bad in [&[0x02, 2, 5][..], &[0x02], &[], &[0x02, 0x81], &[0x02, 0x82, 1], &[0x02, 0x80]]
+        {
             assert_eq!(Der::new(bad).take(INTEGER), None, "{bad:?}");
         }
         assert_eq!(Der::new(&[0x04, 0]).take(INTEGER), None);

@@ -55,11 +55,7 @@ impl RsaVerify {
         let algorithm = &RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY;
         let key = ParsedPublicKey::new(algorithm, spki.as_bytes()).map_err(|_| CryptoError::Key)?;
         let (spki, modulus_bytes) = (spki.into_vec().into(), public.size());
-        Ok(Self(Arc::new(ParsedPublic {
-            key,
-            spki,
-            modulus_bytes,
-        })))
+        Ok(Self(Arc::new(ParsedPublic { key, spki, modulus_bytes })))
     }
 
     /// Whether `signature` is that of `data` by this key.
@@ -115,9 +111,7 @@ impl RsaSeal {
         match &*self.0 {
             SealBackend::Strong(key) => {
                 let mut block = vec![0; key.ciphertext_size()];
-                let sealed = key
-                    .encrypt(plain, &mut block)
-                    .map_err(|_| CryptoError::Internal)?;
+                let sealed = key.encrypt(plain, &mut block).map_err(|_| CryptoError::Internal)?;
                 Ok(sealed.to_vec())
             }
             SealBackend::Small(key) => key
@@ -188,23 +182,14 @@ impl RsaPrivate {
             Some((signer, _)) => {
                 let mut signature = vec![0; signer.public_modulus_len()];
                 signer
-                    .sign(
-                        &RSA_PKCS1_SHA256,
-                        &SystemRandom::new(),
-                        data,
-                        &mut signature,
-                    )
+                    .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), data, &mut signature)
                     .map_err(|_| CryptoError::Internal)?;
                 Ok(signature)
             }
             None => self
                 .0
                 .key
-                .sign_with_rng(
-                    &mut SystemEntropy,
-                    Pkcs1v15Sign::new::<Sha256>(),
-                    &sha256(data),
-                )
+                .sign_with_rng(&mut SystemEntropy, Pkcs1v15Sign::new::<Sha256>(), &sha256(data))
                 .map_err(|_| CryptoError::Internal),
         }
     }
@@ -218,10 +203,8 @@ impl RsaPrivate {
         match &self.0.strong {
             Some((_, opener)) => {
                 let mut plain = vec![0; opener.min_output_size()];
-                let plain = opener
-                    .decrypt(block, &mut plain)
-                    .map_err(|_| CryptoError::Sealed)?
-                    .to_vec();
+                let plain =
+                    opener.decrypt(block, &mut plain).map_err(|_| CryptoError::Sealed)?.to_vec();
                 Ok(plain)
             }
             None => self
@@ -244,11 +227,7 @@ impl RsaPrivate {
 
     /// The key object, secret included, as the reference writes it.
     pub fn to_map(&self) -> Result<Map<String, Value>, CryptoError> {
-        let der = self
-            .0
-            .key
-            .to_pkcs1_der()
-            .map_err(|_| CryptoError::Internal)?;
+        let der = self.0.key.to_pkcs1_der().map_err(|_| CryptoError::Internal)?;
         let mut map = key_map(pem::encode("RSA PRIVATE KEY", der.as_bytes(), LINE_CHARS));
         let key_bytes = self.0.key.size();
         if key_bytes != KEY_BYTES_DEFAULT {
@@ -261,22 +240,14 @@ impl RsaPrivate {
     /// The object of the public half.
     pub fn public_map(&self) -> Result<Map<String, Value>, CryptoError> {
         let public = self.0.key.to_public_key();
-        let spki = public
-            .to_public_key_der()
-            .map_err(|_| CryptoError::Internal)?;
-        Ok(key_map(pem::encode(
-            "PUBLIC KEY",
-            spki.as_bytes(),
-            LINE_CHARS,
-        )))
+        let spki = public.to_public_key_der().map_err(|_| CryptoError::Internal)?;
+        Ok(key_map(pem::encode("PUBLIC KEY", spki.as_bytes(), LINE_CHARS)))
     }
 }
 
 impl fmt::Debug for RsaPrivate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RsaPrivate")
-            .field("bits", &self.0.key.n().bits())
-            .finish_non_exhaustive()
+        f.debug_struct("RsaPrivate").field("bits", &self.0.key.n().bits()).finish_non_exhaustive()
     }
 }
 
@@ -288,10 +259,7 @@ fn key_map(data: String) -> Map<String, Value> {
         ("padding", "PKCS1".to_owned()),
         ("digest", "SHA256".to_owned()),
     ];
-    fields
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect()
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
 }
 
 fn public_from_pem(data: &str) -> Result<RsaPublicKey, CryptoError> {

@@ -46,11 +46,7 @@ pub fn open(
             continue;
         };
         for key in keys {
-            let Some(key) = key
-                .decrypt(&sealed)
-                .ok()
-                .and_then(|json| content_key(&json))
-            else {
+            let Some(key) = key.decrypt(&sealed).ok().and_then(|json| content_key(&json)) else {
                 continue;
             };
             let opened = key.decrypt(&bytes, iv);
@@ -79,10 +75,7 @@ pub fn wrap_key(key: &CipherKey, receivers: &[(Id, SealKey)]) -> Map<String, Val
     let mut keys = Map::new();
     for (name, seal) in receivers {
         if let Ok(sealed) = seal.encrypt(text.as_bytes()) {
-            keys.insert(
-                name.as_str().to_owned(),
-                encode::base64_encode(&sealed).into(),
-            );
+            keys.insert(name.as_str().to_owned(), encode::base64_encode(&sealed).into());
         }
     }
     keys

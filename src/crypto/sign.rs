@@ -29,18 +29,12 @@ impl Verified {
 
 /// Checks a message against the keys that its sender may sign with; any one will do. Gives the
 /// message back when none fits, or when there is nothing to check.
-#[expect(
-    clippy::result_large_err,
-    reason = "the message goes on either way, and is moved once"
-)]
+#[expect(clippy::result_large_err, reason = "the message goes on either way, and is moved once")]
 pub fn verify(message: ReliableMessage, keys: &[VerifyKey]) -> Result<Verified, ReliableMessage> {
     let Ok(signed) = message.signed_bytes() else {
         return Err(message);
     };
-    if keys
-        .iter()
-        .any(|key| key.verify(&signed, message.signature()))
-    {
+    if keys.iter().any(|key| key.verify(&signed, message.signature())) {
         Ok(Verified { message })
     } else {
         Err(message)

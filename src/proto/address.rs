@@ -97,19 +97,13 @@ impl Address {
     /// Reads an address; the broadcast words in any letter case.
     pub fn parse(text: &str) -> Result<Self, ProtoError> {
         let network = scan(text)?;
-        Ok(Self {
-            text: canonical(text).into(),
-            network,
-        })
+        Ok(Self { text: canonical(text).into(), network })
     }
 
     /// The BTC-form address of `material` (a fingerprint or key data) on a network.
     pub fn btc(network: u8, material: &[u8]) -> Self {
         let text = base58check_encode(network, &hash160(material));
-        Self {
-            text: text.into(),
-            network,
-        }
+        Self { text: text.into(), network }
     }
 
     /// The ETH-form address of an uncompressed point: 64 bytes, or 65 of which the first is
@@ -122,10 +116,7 @@ impl Address {
         };
         let digest = keccak256(point);
         let text = eip55(digest.last_chunk::<20>()?);
-        Some(Self {
-            text: text.into(),
-            network: 0,
-        })
+        Some(Self { text: text.into(), network: 0 })
     }
 
     /// The text; broadcast words in lower case.
@@ -157,9 +148,7 @@ pub(super) fn scan(text: &str) -> Result<u8, ProtoError> {
     match text.len() {
         8 if text.eq_ignore_ascii_case(ANYWHERE) => Ok(EntityKind::AnyUser.code()),
         10 if text.eq_ignore_ascii_case(EVERYWHERE) => Ok(EntityKind::AnyGroup.code()),
-        26..=35 => base58check_decode(text)
-            .map(|(network, _)| network)
-            .map_err(|_| WRONG),
+        26..=35 => base58check_decode(text).map(|(network, _)| network).map_err(|_| WRONG),
         42 => match text.strip_prefix("0x") {
             Some(digits) if digits.bytes().all(|digit| digit.is_ascii_hexdigit()) => Ok(0),
             _ => Err(WRONG),
@@ -181,13 +170,10 @@ pub(super) fn canonical(text: &str) -> &str {
 pub fn eip55(digest: &[u8; 20]) -> String {
     let lower = hex_encode(digest);
     let check = hex_encode(&keccak256(lower.as_bytes()));
-    let cased = lower.chars().zip(check.chars()).map(|(digit, nibble)| {
-        if nibble >= '8' {
-            digit.to_ascii_uppercase()
-        } else {
-            digit
-        }
-    });
+    let cased = lower
+        .chars()
+        .zip(check.chars())
+        .map(|(digit, nibble)| if nibble >= '8' { digit.to_ascii_uppercase() } else { digit });
     "0x".chars().chain(cased).collect()
 }
 
@@ -197,14 +183,7 @@ mod tests {
 
     #[test]
     fn old_network_bytes_mean_what_they_meant() {
-        let table = [
-            (0x08, 0),
-            (0x10, 1),
-            (0x30, 0x31),
-            (0x76, 3),
-            (0x88, 2),
-            (0xc8, 4),
-        ];
+        let table = [(0x08, 0), (0x10, 1), (0x30, 0x31), (0x76, 3), (0x88, 2), (0xc8, 4)];
         for (byte, code) in table {
             assert_eq!(EntityKind::from_network(byte).code(), code, "{byte:#x}");
         }
@@ -235,11 +214,6 @@ mod tests {
 
     #[test]
     fn broadcast_words_are_shared_in_lower_case() {
-        assert_eq!(
-            Address::parse("EveryWhere")
-                .map(|a| a.to_string())
-                .as_deref(),
-            Ok(EVERYWHERE)
-        );
+        assert_eq!(Address::parse("EveryWhere").map(|a| a.to_string()).as_deref(), Ok(EVERYWHERE));
     }
 }

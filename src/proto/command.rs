@@ -87,15 +87,10 @@ impl Command {
         match name.as_str() {
             "handshake" => Self::Handshake {
                 // Old clients say `message` only.
-                title: text("title")
-                    .or_else(|| text("message"))
-                    .unwrap_or_default(),
+                title: text("title").or_else(|| text("message")).unwrap_or_default(),
                 session: text("session").filter(|s| !s.is_empty()),
             },
-            "meta" => Self::Meta {
-                did: text("did"),
-                meta: filled(map.get("meta")),
-            },
+            "meta" => Self::Meta { did: text("did"), meta: filled(map.get("meta")) },
             "documents" => Self::Documents {
                 did: text("did"),
                 meta: filled(map.get("meta")),
@@ -112,13 +107,9 @@ impl Command {
                 station: map.get("station").and_then(entity),
                 terminal: text("terminal"),
             },
-            "report" => Self::Report {
-                title: report_title(map),
-            },
+            "report" => Self::Report { title: report_title(map) },
             "online" | "offline" => Self::Report { title: name },
-            "ans" => Self::Ans {
-                names: text("names").unwrap_or_default(),
-            },
+            "ans" => Self::Ans { names: text("names").unwrap_or_default() },
             "receipt" => Self::Receipt,
             _ => Self::Unknown { name },
         }
@@ -147,24 +138,15 @@ fn report_title(map: &Fields) -> String {
 
 /// The document command of 2019: `profile` is an object, or a text signed beside it.
 fn profile(map: &Fields) -> Command {
-    let did = map
-        .get("did")
-        .or_else(|| map.get("ID"))
-        .and_then(Value::as_str)
-        .map(str::to_owned);
+    let did = map.get("did").or_else(|| map.get("ID")).and_then(Value::as_str).map(str::to_owned);
     let documents = match (map.get("profile"), map.get("signature")) {
         (Some(document @ Value::Object(_)), _) => Some(vec![document.clone()]),
-        (Some(Value::String(data)), Some(signature)) => Some(vec![
-            json!({"did": did, "type": "visa", "data": data, "signature": signature}),
-        ]),
+        (Some(Value::String(data)), Some(signature)) => {
+            Some(vec![json!({"did": did, "type": "visa", "data": data, "signature": signature})])
+        }
         _ => None,
     };
-    Command::Documents {
-        did,
-        meta: filled(map.get("meta")),
-        documents,
-        last_time: None,
-    }
+    Command::Documents { did, meta: filled(map.get("meta")), documents, last_time: None }
 }
 
 /// Number and time of an answer.
@@ -207,29 +189,32 @@ pub fn meta(stamp: Stamp, did: &str, meta: Fields) -> Fields {
 
 /// The answer to a documents query, newest first.
 pub fn documents(stamp: Stamp, did: &str, meta: Option<Fields>, documents: Vec<Value>) -> Fields {
-    command(
-        stamp,
-        "documents",
-        json!({"did": did, "meta": meta, "documents": documents}),
-    )
+    command(stamp, "documents", json!({"did": did, "meta": meta, "documents": documents}))
 }
 
 /// The answer to an ANS query; `missed` only where a name is unknown.
 pub fn ans(stamp: Stamp, names: &str, records: Fields, missed: Vec<String>) -> Fields {
     let missed = (!missed.is_empty()).then_some(missed);
-    command(
-        stamp,
-        "ans",
-        json!({"names": names, "records": records, "missed": missed}),
-    )
+    command(stamp, "ans", json!({"names": names, "records": records, "missed": missed}))
 }
 
-/// Several contents in one.
+/// Several contents in one. Clients of 2.x do not translate what is inside, older ones read `cmd`:
+/// so documents are named there in both ways at once.
 pub fn array(stamp: Stamp, contents: Vec<Fields>) -> Fields {
-    let contents = contents.into_iter().map(Value::Object).collect::<Vec<_>>();
+    let contents = contents.into_iter().map(inside).map(Value::Object).collect::<Vec<_>>();
     let mut map = Map::new();
     map.insert("contents".into(), contents.into());
     emit(kind::ARRAY, stamp.sn, stamp.time, map)
+}
+
+fn inside(mut content: Fields) -> Fields {
+    if content.get("command").and_then(Value::as_str) == Some("document") {
+        content.insert("command".into(), "documents".into());
+        if let (None, Some(one)) = (content.get("documents"), content.get("document").cloned()) {
+            content.insert("documents".into(), Value::Array(vec![one]));
+        }
+    }
+    content
 }
 
 /// Whole messages in one content.
@@ -257,20 +242,12 @@ pub struct ReceiptText {
 impl ReceiptText {
     /// A sentence alone.
     pub fn plain(text: &'static str) -> Self {
-        Self {
-            text,
-            ..Self::default()
-        }
+        Self { text, ..Self::default() }
     }
 
     /// A sentence with its template and values.
     pub fn new(text: &'static str, template: &'static str, replacements: Value) -> Self {
-        Self {
-            text,
-            template: Some(template),
-            replacements: Some(replacements),
-            ..Self::default()
-        }
+        Self { text, template: Some(template), replacements: Some(replacements), ..Self::default() }
     }
 
     /// With a field of its own.

@@ -12,16 +12,7 @@ type Fields = Map<String, Value>;
 
 /// Expands the one-letter names of a content, top level only.
 pub fn expand_content(map: Fields) -> Result<Fields, ContentError> {
-    expand(
-        map,
-        &[
-            ("T", "type"),
-            ("N", "sn"),
-            ("W", "time"),
-            ("G", "group"),
-            ("C", "command"),
-        ],
-    )
+    expand(map, &[("T", "type"), ("N", "sn"), ("W", "time"), ("G", "group"), ("C", "command")])
 }
 
 /// Expands the one-letter names of a content key.
@@ -164,11 +155,7 @@ pub fn send(mut map: Fields) -> Fields {
 
 fn send_command(map: &mut Fields) {
     copy(map, "command", "cmd");
-    let name = map
-        .get("command")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
+    let name = map.get("command").and_then(Value::as_str).unwrap_or_default().to_owned();
     match name.as_str() {
         "login" => {
             copy(map, "did", "ID");

@@ -139,10 +139,7 @@ pub fn kind_of(value: Option<&Value>) -> u32 {
     match value {
         Some(Value::Number(n)) => n.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
         Some(Value::String(text)) => text.parse().ok().unwrap_or_else(|| {
-            ALIASES
-                .iter()
-                .find(|(name, _)| name == text)
-                .map_or(0, |(_, kind)| *kind)
+            ALIASES.iter().find(|(name, _)| name == text).map_or(0, |(_, kind)| *kind)
         }),
         _ => 0,
     }
@@ -160,9 +157,9 @@ pub fn seconds(value: &Value) -> Option<f64> {
 
 fn number(value: &Value) -> Option<u64> {
     match value {
-        Value::Number(n) => n
-            .as_u64()
-            .or_else(|| n.as_f64().filter(|x| *x >= 0.0).map(|x| x as u64)),
+        Value::Number(n) => {
+            n.as_u64().or_else(|| n.as_f64().filter(|x| *x >= 0.0).map(|x| x as u64))
+        }
         Value::String(text) => text.parse().ok(),
         _ => None,
     }

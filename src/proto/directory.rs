@@ -20,9 +20,7 @@ pub struct Ans {
 impl Ans {
     /// A table of configured names. Built-in names cannot be replaced: see [`Id::parse_with`].
     pub fn new(records: impl IntoIterator<Item = (String, Id)>) -> Self {
-        Self {
-            records: records.into_iter().collect(),
-        }
+        Self { records: records.into_iter().collect() }
     }
 
     /// The ID that a configured name stands for.
@@ -41,10 +39,7 @@ pub struct Names {
 impl Names {
     /// With the station's configured names.
     pub fn new(ans: Arc<Ans>) -> Self {
-        Self {
-            known: HashMap::new(),
-            ans,
-        }
+        Self { known: HashMap::new(), ans }
     }
 
     /// The configured names.

@@ -48,27 +48,14 @@ impl Document {
         let signature = map
             .get("signature")
             .and_then(|value| ted_decode(value).ok())
-            .ok_or(ProtoError::new(
-                "document.signature",
-                "a signature in base64",
-            ))?;
+            .ok_or(ProtoError::new("document.signature", "a signature in base64"))?;
         let properties = map
             .get("data")
             .and_then(Value::as_str)
             .and_then(|text| json::parse_object(text.as_bytes()).ok())
-            .ok_or(ProtoError::new(
-                "document.data",
-                "the text of a json object",
-            ))?;
+            .ok_or(ProtoError::new("document.data", "the text of a json object"))?;
         let time = read_time(properties.get("time"))?;
-        Ok(Self(Arc::new(Fields {
-            did,
-            kind,
-            signature,
-            properties,
-            time,
-            map,
-        })))
+        Ok(Self(Arc::new(Fields { did, kind, signature, properties, time, map })))
     }
 
     /// A document from its parts; `data` is the text that was signed, `signature` is in base64.
@@ -100,29 +87,19 @@ impl Document {
 
     /// The kind as a text, which for [`DocumentKind::Other`] is all there is.
     pub fn kind_text(&self) -> &str {
-        self.0
-            .map
-            .get("type")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.0.map.get("type").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// The terminal a visa is for; none when it is for all. Not covered by the signature.
     pub fn terminal(&self) -> Option<&str> {
         let outer = self.0.map.get("terminal").and_then(Value::as_str);
         let some = |text: &&str| !text.is_empty();
-        outer
-            .filter(some)
-            .or_else(|| self.0.did.terminal().filter(some))
+        outer.filter(some).or_else(|| self.0.did.terminal().filter(some))
     }
 
     /// The text that the signature covers, as UTF-8 bytes.
     pub fn data(&self) -> &str {
-        self.0
-            .map
-            .get("data")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.0.map.get("data").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// The signature of [`Document::data`].

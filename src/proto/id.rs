@@ -77,10 +77,7 @@ impl Id {
         }
         // A control character would forge lines in logs and line protocols.
         if text.trim() != text || text.chars().any(char::is_control) {
-            return Err(ProtoError::new(
-                "id",
-                "no blanks around, no control characters",
-            ));
+            return Err(ProtoError::new("id", "no blanks around, no control characters"));
         }
         let (naked, terminal) = split_once(text, '/')?;
         let (first, second) = split_once(naked, '@')?;
@@ -165,8 +162,7 @@ impl Id {
 
     /// The name; empty if nothing stands before the `@`, none if there is no `@`.
     pub fn name(&self) -> Option<&str> {
-        self.name_len
-            .map(|len| self.text.get(..usize::from(len)).unwrap_or_default())
+        self.name_len.map(|len| self.text.get(..usize::from(len)).unwrap_or_default())
     }
 
     /// The text of the address; broadcast words in lower case.
@@ -177,8 +173,7 @@ impl Id {
 
     /// The terminal; empty if nothing stands after the `/`, none if there is no `/`.
     pub fn terminal(&self) -> Option<&str> {
-        self.naked_len
-            .map(|len| self.text.get(usize::from(len) + 1..).unwrap_or_default())
+        self.naked_len.map(|len| self.text.get(usize::from(len) + 1..).unwrap_or_default())
     }
 
     fn naked_end(&self) -> usize {
@@ -202,13 +197,7 @@ impl Id {
             None => address.into(),
         };
         let name_len = name.and(self.name_len);
-        Self {
-            text,
-            name_len,
-            naked_len: None,
-            kind: self.kind,
-            network: self.network,
-        }
+        Self { text, name_len, naked_len: None, kind: self.kind, network: self.network }
     }
 
     /// `name@address/terminal`; an empty terminal yields the naked ID. Fails if the terminal
@@ -355,11 +344,7 @@ mod tests {
 
     #[test]
     fn terminals_make_other_ids_of_the_same_entity() {
-        let (naked, empty, web) = (
-            id(HULK),
-            id(&format!("{HULK}/")),
-            id(&format!("{HULK}/web")),
-        );
+        let (naked, empty, web) = (id(HULK), id(&format!("{HULK}/")), id(&format!("{HULK}/web")));
         assert!(naked != empty && empty != web);
         assert!(naked.is_same_as(&empty) && empty.is_same_as(&web));
         assert_eq!(empty.naked(), naked);
@@ -382,10 +367,7 @@ mod tests {
     fn broadcast_ids_of_any_case_are_one_entity() {
         assert_eq!(id("MOKY@ANYWHERE"), Id::moky());
         let loud = id("archivist@ANYWHERE");
-        assert_eq!(
-            (loud.as_str(), loud.address()),
-            ("archivist@ANYWHERE", "anywhere")
-        );
+        assert_eq!((loud.as_str(), loud.address()), ("archivist@ANYWHERE", "anywhere"));
         assert_eq!(loud.naked(), id("archivist@anywhere"));
         assert!(loud.is_broadcast() && loud.is_user());
         assert!(id("robots@everywhere").is_group());

@@ -57,19 +57,14 @@ impl Default for Parser {
 
 impl fmt::Debug for Parser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parser")
-            .field("scratch_bytes", &self.scratch.capacity())
-            .finish()
+        f.debug_struct("Parser").field("scratch_bytes", &self.scratch.capacity()).finish()
     }
 }
 
 impl Parser {
     /// A parser without buffers yet; they grow with the first inputs.
     pub fn new() -> Self {
-        Self {
-            scratch: Vec::new(),
-            buffers: Buffers::with_max_depth(0, JSON_DEPTH_MAX),
-        }
+        Self { scratch: Vec::new(), buffers: Buffers::with_max_depth(0, JSON_DEPTH_MAX) }
     }
 
     /// The tape of `input`: flat, in order, every limit of this module already checked.
@@ -140,9 +135,7 @@ fn check(nodes: &[Node<'_>]) -> Result<(), JsonError> {
             if *len > JSON_MEMBERS_MAX {
                 return Err(JsonError::TooManyMembers);
             }
-            let inside = nodes
-                .get(index + 1..=index + count)
-                .ok_or(JsonError::Syntax)?;
+            let inside = nodes.get(index + 1..=index + count).ok_or(JsonError::Syntax)?;
             distinct(inside, *len)?;
         }
     }
@@ -157,10 +150,7 @@ fn distinct(inside: &[Node<'_>], len: usize) -> Result<(), JsonError> {
     if len > JSON_PAIRWISE_MAX {
         let mut names: Vec<&str> = keys(inside).collect();
         names.sort_unstable();
-        return match names
-            .windows(2)
-            .any(|pair| matches!(pair, [a, b] if a == b))
-        {
+        return match names.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) {
             true => Err(JsonError::DuplicateKey),
             false => Ok(()),
         };
@@ -242,10 +232,7 @@ mod tests {
     fn a_value_is_what_serde_json_reads() {
         let text =
             r#" {"a":[1,-2,3.5,true,null,"ü\n\ud83d\ude00"],"b":{},"c":{"a":[[]]},"t":1.0} "#;
-        assert_eq!(
-            parse(text.as_bytes()),
-            Ok(serde_json::from_str(text).unwrap())
-        );
+        assert_eq!(parse(text.as_bytes()), Ok(serde_json::from_str(text).unwrap()));
         assert_eq!(parse(b"18446744073709551615"), Ok(json!(u64::MAX)));
         assert_eq!(parse(br#""x""#), Ok(json!("x")));
     }
@@ -258,10 +245,7 @@ mod tests {
 
     #[test]
     fn duplicate_keys_are_refused_in_small_and_large_objects_at_any_depth() {
-        for bad in [
-            r#"{"a":1,"a":2}"#,
-            r#"[{"x":{"a":[1,2],"b":2,"\u0061":3}}]"#,
-        ] {
+        for bad in [r#"{"a":1,"a":2}"#, r#"[{"x":{"a":[1,2],"b":2,"\u0061":3}}]"#] {
             assert_eq!(parse(bad.as_bytes()), Err(JsonError::DuplicateKey), "{bad}");
         }
         for width in [1, 15, 16, 17, 18, 300] {
@@ -269,11 +253,7 @@ mod tests {
             assert!(parse(format!("{{{}}}", members.join(",")).as_bytes()).is_ok());
             members.push("\"k0\":0".to_owned());
             let twice = format!("{{{}}}", members.join(","));
-            assert_eq!(
-                parse(twice.as_bytes()),
-                Err(JsonError::DuplicateKey),
-                "{width}"
-            );
+            assert_eq!(parse(twice.as_bytes()), Err(JsonError::DuplicateKey), "{width}");
         }
     }
 

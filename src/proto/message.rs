@@ -404,12 +404,7 @@ impl Draft {
         }
         // `iv` is a spelling of its own that clients look for second; it is not renamed.
         let short = name.len() == 1 && field != Field::Other;
-        self.members.push(Member {
-            field,
-            whole,
-            value: span,
-            short,
-        });
+        self.members.push(Member { field, whole, value: span, short });
         Ok(())
     }
 
@@ -524,10 +519,7 @@ impl<'a> Walk<'a> {
             b'"' => self.string(),
             b'{' | b'[' => self.nested(),
             _ => {
-                while !matches!(
-                    self.peek()?,
-                    b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r'
-                ) {
+                while !matches!(self.peek()?, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r') {
                     self.at += 1;
                 }
                 Some(())
@@ -586,10 +578,7 @@ mod tests {
             r#"{"sender":"moky@anywhere","s\u0065nder":"x","data":"a","signature":"AAAA"}"#,
             r#"{"sender":"moky@anywhere","x":1,"x":2,"data":"a","signature":"AAAA"}"#,
         ] {
-            assert!(matches!(
-                parse(twice),
-                Err(MessageError::Twice(_) | MessageError::NotJson)
-            ));
+            assert!(matches!(parse(twice), Err(MessageError::Twice(_) | MessageError::NotJson)));
         }
     }
 
@@ -597,20 +586,10 @@ mod tests {
     fn spans_are_the_original_bytes() {
         let text = r#" { "sender" : "moky@anywhere" , "x":[{"a":"}"},"\"]"], "data":"a\"b" ,"time":1.5,"signature":"AAAA" } "#;
         let message = parse(text).expect("message");
-        let values: Vec<_> = message
-            .members
-            .iter()
-            .map(|m| &text[m.value.clone()])
-            .collect();
+        let values: Vec<_> = message.members.iter().map(|m| &text[m.value.clone()]).collect();
         assert_eq!(
             values,
-            [
-                "\"moky@anywhere\"",
-                r#"[{"a":"}"},"\"]"]"#,
-                r#""a\"b""#,
-                "1.5",
-                "\"AAAA\""
-            ]
+            ["\"moky@anywhere\"", r#"[{"a":"}"},"\"]"]"#, r#""a\"b""#, "1.5", "\"AAAA\""]
         );
         assert_eq!(message.time(), Some(1.5));
         assert_eq!(message.signed_bytes().expect("plain"), b"a\"b");

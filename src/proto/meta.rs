@@ -79,9 +79,7 @@ impl Meta {
             if !matches!(map.get("seed"), Some(Value::String(seed)) if !seed.is_empty()) {
                 return Err(ProtoError::new("meta.seed", "a text"));
             }
-            let bytes = map
-                .get("fingerprint")
-                .and_then(|value| ted_decode(value).ok());
+            let bytes = map.get("fingerprint").and_then(|value| ted_decode(value).ok());
             Some(bytes.ok_or(ProtoError::new("meta.fingerprint", "a signature in base64"))?)
         } else {
             if map.contains_key("seed") || map.contains_key("fingerprint") {
@@ -89,11 +87,7 @@ impl Meta {
             }
             None
         };
-        Ok(Self(Arc::new(Fields {
-            kind,
-            fingerprint,
-            map,
-        })))
+        Ok(Self(Arc::new(Fields { kind, fingerprint, map })))
     }
 
     /// A meta from its parts; `seed` is the seed and its signature in base64.
@@ -187,20 +181,10 @@ mod tests {
             assert_eq!(old.to_map().get("x"), Some(&json!(1)));
         }
         assert_eq!(
-            read(json!({"type": "BTC", "key": {}}))
-                .unwrap()
-                .to_map()
-                .get("algorithm"),
+            read(json!({"type": "BTC", "key": {}})).unwrap().to_map().get("algorithm"),
             Some(&json!("BTC"))
         );
-        for bad in [
-            json!(3),
-            json!("5"),
-            json!("9"),
-            json!(null),
-            json!(1.5),
-            json!([1]),
-        ] {
+        for bad in [json!(3), json!("5"), json!("9"), json!(null), json!(1.5), json!([1])] {
             assert!(read(json!({"type": bad, "key": {}})).is_err(), "{bad}");
         }
     }
@@ -210,10 +194,7 @@ mod tests {
         let named = |seed: Value, print: Value| {
             read(json!({"type": 1, "key": {}, "seed": seed, "fingerprint": print}))
         };
-        assert_eq!(
-            named(json!("a"), json!("YWJj")).unwrap().fingerprint(),
-            Some(&b"abc"[..])
-        );
+        assert_eq!(named(json!("a"), json!("YWJj")).unwrap().fingerprint(), Some(&b"abc"[..]));
         assert!(named(json!(""), json!("YWJj")).is_err());
         assert!(named(json!("a"), json!("")).is_err());
         assert!(named(json!("a"), json!("?")).is_err());

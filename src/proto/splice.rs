@@ -49,10 +49,7 @@ pub fn relay(message: &ReliableMessage, routing: Routing<'_>, parser: &mut Parse
     named(&mut out, "from", quoted(routing.from).as_bytes());
     named(&mut out, "rcpt", quoted(routing.rcpt.as_str()).as_bytes());
     let station = quoted(routing.station.as_str());
-    let trace = format!(
-        r#"[{{"ID":{station},"did":{station},"time":{:.6}}}]"#,
-        routing.time
-    );
+    let trace = format!(r#"[{{"ID":{station},"did":{station},"time":{:.6}}}]"#, routing.time);
     named(&mut out, "traces", trace.as_bytes());
     out.extend_from_slice(b"}");
     out.freeze()
@@ -124,12 +121,7 @@ fn narrowed_keys(message: &ReliableMessage, rcpt: &Id, parser: &mut Parser) -> O
         }
         _ => None,
     };
-    Some(format!(
-        "{{{}:{}{}}}",
-        quoted(rcpt.as_str()),
-        quoted(key),
-        digest.unwrap_or_default()
-    ))
+    Some(format!("{{{}:{}{}}}", quoted(rcpt.as_str()), quoted(key), digest.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -147,12 +139,7 @@ mod tests {
             ReliableMessage::parse(raw, &mut parser, &mut Names::default()).expect("a message");
         let rcpt = Id::parse(rcpt).expect("an id");
         let station = Id::moky();
-        let routing = Routing {
-            from: "/",
-            rcpt: &rcpt,
-            station: &station,
-            time: 5.25,
-        };
+        let routing = Routing { from: "/", rcpt: &rcpt, station: &station, time: 5.25 };
         let bytes = relay(&message, routing, &mut parser);
         let text = String::from_utf8(bytes.to_vec()).expect("utf-8");
         let value = serde_json::from_str(&text).expect("json");
@@ -177,10 +164,7 @@ mod tests {
             r#"{{"sender":"{USER}","receiver":"{USER}","data":"AAAA","keys":{{"{USER}/a":"QQ==","{USER}/b":"Qg==","digest":"d"}},"signature":"AA=="}}"#
         );
         let (_, value) = spliced(&text, &format!("{USER}/b"));
-        assert_eq!(
-            value["keys"],
-            json!({format!("{USER}/b"): "Qg==", "digest": "d"})
-        );
+        assert_eq!(value["keys"], json!({format!("{USER}/b"): "Qg==", "digest": "d"}));
         let (_, value) = spliced(&text, USER);
         assert_eq!(value["keys"].as_object().map(|k| k.len()), Some(3));
         let old = format!(r#"{{"F":"{USER}","R":"{USER}","D":"AAAA","K":"QQ==","V":"AA=="}}"#);

@@ -287,21 +287,13 @@ pub struct ReferenceFiles {
 
 impl Default for Station {
     fn default() -> Self {
-        Self {
-            id: None,
-            name: "DIM station".to_owned(),
-            host: None,
-            port: 0,
-        }
+        Self { id: None, name: "DIM station".to_owned(), host: None, port: 0 }
     }
 }
 
 impl Default for Listen {
     fn default() -> Self {
-        Self {
-            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            port: PORT,
-        }
+        Self { host: IpAddr::V4(Ipv4Addr::LOCALHOST), port: PORT }
     }
 }
 
@@ -333,22 +325,13 @@ impl Default for Mail {
 
 impl Default for Store {
     fn default() -> Self {
-        Self {
-            cache_mib: CACHE_MIB,
-            write_buffer_mib: WRITE_BUFFER_MIB,
-            sync: true,
-        }
+        Self { cache_mib: CACHE_MIB, write_buffer_mib: WRITE_BUFFER_MIB, sync: true }
     }
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            level: "info".to_owned(),
-            color: Color::Auto,
-            dir: None,
-            location: false,
-        }
+        Self { level: "info".to_owned(), color: Color::Auto, dir: None, location: false }
     }
 }
 
@@ -361,10 +344,7 @@ impl Config {
             data_dir: data_dir.into(),
             shards: 1,
             station: file.station,
-            listen: Listen {
-                port: 0,
-                ..file.listen
-            },
+            listen: Listen { port: 0, ..file.listen },
             limits: file.limits,
             mail: file.mail,
             policy: file.policy,

@@ -92,9 +92,9 @@ impl Socket {
             match Pin::new(&mut *stream).poll_read(context, &mut scratch) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                Poll::Ready(Ok(count)) => Poll::Ready(Ok(Bytes::copy_from_slice(
-                    scratch.get(..count).unwrap_or(&[]),
-                ))),
+                Poll::Ready(Ok(count)) => {
+                    Poll::Ready(Ok(Bytes::copy_from_slice(scratch.get(..count).unwrap_or(&[]))))
+                }
             }
         })
         .await
@@ -112,11 +112,8 @@ impl Socket {
         let mut queue = self.unwritten.borrow_mut();
         let stream = self.stream.borrow();
         while !queue.is_empty() {
-            let slices: Vec<IoSlice<'_>> = queue
-                .iter()
-                .take(SLICES_MAX)
-                .map(|bytes| IoSlice::new(bytes))
-                .collect();
+            let slices: Vec<IoSlice<'_>> =
+                queue.iter().take(SLICES_MAX).map(|bytes| IoSlice::new(bytes)).collect();
             match sys::send(&stream, &slices) {
                 Ok(count) => {
                     self.written.set(self.written.get() + count as u64);

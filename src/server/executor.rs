@@ -119,9 +119,7 @@ pub(super) async fn run(job: Job) {
 
 impl Host {
     fn now(&self) -> Now {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Now {
             mono_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
@@ -173,10 +171,7 @@ impl Host {
             return;
         }
         if socket.watched.get() {
-            self.input(Input::Arrived {
-                conn,
-                total: socket.arrived(),
-            });
+            self.input(Input::Arrived { conn, total: socket.arrived() });
         }
         self.sockets.borrow_mut().remove(&conn);
         self.input(Input::Closed { conn });
@@ -184,19 +179,13 @@ impl Host {
 
     fn is_congested(&self) -> bool {
         self.ops.borrow().len() > CONGESTED
-            || self
-                .letters
-                .borrow()
-                .iter()
-                .any(|batch| batch.len() > CONGESTED)
+            || self.letters.borrow().iter().any(|batch| batch.len() > CONGESTED)
     }
 
     /// Gives the shard an input and carries out what it wants.
     fn input(self: &Rc<Self>, input: Input) {
         let mut outbox = std::mem::take(&mut *self.outbox.borrow_mut());
-        self.shard
-            .borrow_mut()
-            .handle(self.now(), input, &mut outbox);
+        self.shard.borrow_mut().handle(self.now(), input, &mut outbox);
         for effect in outbox.drain(..) {
             self.carry_out(effect);
         }
@@ -254,9 +243,7 @@ impl Host {
             tracing::debug!(%conn, why = why.word(), "closing");
             socket.closing.set(true);
             socket.pause(false);
-            self.closing
-                .borrow_mut()
-                .push((now_instant() + CLOSE_PATIENCE, socket.clone()));
+            self.closing.borrow_mut().push((now_instant() + CLOSE_PATIENCE, socket.clone()));
             self.soil(socket);
         }
     }
@@ -274,13 +261,7 @@ impl Host {
         socket.flush();
         match socket.hand_over() {
             Ok((fd, unwritten, permit)) => {
-                let moved = Connection {
-                    conn,
-                    socket: fd,
-                    unwritten,
-                    session,
-                    permit,
-                };
+                let moved = Connection { conn, socket: fd, unwritten, session, permit };
                 self.letter(to, Letter::Connection(Box::new(moved)));
             }
             Err(error) => {
@@ -303,30 +284,17 @@ impl Host {
                 Letter::Parcel(parcel) => self.input(Input::Parcel(parcel)),
                 Letter::Answers(answers) => {
                     for (number, answer) in answers {
-                        self.input(Input::Stored {
-                            ticket: ticket(number),
-                            answer,
-                        });
+                        self.input(Input::Stored { ticket: ticket(number), answer });
                     }
                 }
                 Letter::Connection(moved) => {
-                    let Connection {
-                        conn,
-                        socket,
-                        unwritten,
-                        session,
-                        permit,
-                    } = *moved;
+                    let Connection { conn, socket, unwritten, session, permit } = *moved;
                     let written = session.sent_before(&unwritten);
                     let socket = Socket::new(sys::adopt(socket), written, unwritten, permit);
                     self.clone().attach(conn, Rc::new(socket));
                     self.input(Input::Adopted { conn, session });
                 }
-                Letter::Accepted {
-                    socket,
-                    peer,
-                    permit,
-                } => {
+                Letter::Accepted { socket, peer, permit } => {
                     self.open(sys::adopt(socket), peer, permit);
                 }
                 Letter::Stop => self.input(Input::Stop),

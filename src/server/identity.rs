@@ -76,10 +76,7 @@ impl fmt::Display for IdentityError {
             }
             Self::Id(id) => write!(f, "\"{id}\" is not the ID of a station"),
             Self::Mixed(id, error) => {
-                write!(
-                    f,
-                    "the keys, meta and documents of {id} do not belong together: {error}"
-                )
+                write!(f, "the keys, meta and documents of {id} do not belong together: {error}")
             }
         }
     }
@@ -106,14 +103,10 @@ pub fn load_or_create(
         None => return create(folders, profile, now_s),
     };
     let id = account.id().as_str().to_owned();
-    let mut properties = account
-        .document()
-        .map(|document| document.properties().clone())
-        .unwrap_or_default();
+    let mut properties =
+        account.document().map(|document| document.properties().clone()).unwrap_or_default();
     properties.extend(profile.clone());
-    account
-        .publish(properties, now_s)
-        .map_err(|error| IdentityError::Mixed(id, error))?;
+    account.publish(properties, now_s).map_err(|error| IdentityError::Mixed(id, error))?;
     write_public(folders, &account)?;
     Ok(account)
 }
@@ -123,15 +116,7 @@ fn create(folders: &Folders, profile: &Map<String, Value>, now_s: f64) -> Done<A
         let sign = SignKey::generate_ecc()?;
         let open = OpenKey::generate(MESSAGE_KEY_BITS)?;
         let seed = Some(SEED);
-        Account::create(
-            MetaKind::Mkm,
-            STATION,
-            seed,
-            sign,
-            open,
-            now_s,
-            profile.clone(),
-        )
+        Account::create(MetaKind::Mkm, STATION, seed, sign, open, now_s, profile.clone())
     };
     let account = made().map_err(|error| IdentityError::Mixed("a new identity".into(), error))?;
     let id = account.id().as_str().to_owned();
@@ -152,21 +137,10 @@ fn create(folders: &Folders, profile: &Map<String, Value>, now_s: f64) -> Done<A
 
 fn write_public(folders: &Folders, account: &Account) -> Done<()> {
     let public = folders.public.join(account.id().address());
-    write_file(
-        &public.join("meta.js"),
-        &Value::Object(account.meta().to_map()),
-        false,
-    )?;
-    let documents: Vec<Value> = account
-        .documents()
-        .iter()
-        .map(|d| Value::Object(d.to_map()))
-        .collect();
-    write_file(
-        &public.join("documents.js"),
-        &json!({"documents": documents}),
-        false,
-    )
+    write_file(&public.join("meta.js"), &Value::Object(account.meta().to_map()), false)?;
+    let documents: Vec<Value> =
+        account.documents().iter().map(|d| Value::Object(d.to_map())).collect();
+    write_file(&public.join("documents.js"), &json!({"documents": documents}), false)
 }
 
 fn load(folders: &Folders, id: &str) -> Done<Account> {
@@ -194,9 +168,7 @@ fn load(folders: &Folders, id: &str) -> Done<Account> {
     let path = public.join("documents.js");
     let mut documents = Vec::new();
     for document in documents_of(read_json(&path)?) {
-        let document = document
-            .as_object()
-            .and_then(|map| Document::from_map(map).ok());
+        let document = document.as_object().and_then(|map| Document::from_map(map).ok());
         let document =
             document.ok_or_else(|| IdentityError::Content(path.clone(), "a list of documents"))?;
         documents.push(document);
@@ -252,10 +224,7 @@ fn write_file(path: &Path, value: &Value, secret: bool) -> Done<()> {
 fn write_bytes(path: &Path, bytes: &[u8], secret: bool) -> Done<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let write = || -> io::Result<()> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let beside = path.with_extension("new");
         let mode = if secret { 0o600 } else { 0o644 };
         let mut file = fs::OpenOptions::new()
@@ -289,10 +258,7 @@ mod tests {
         let named = load_or_create(&folders, Some(first.id().as_str()), &profile, 1e9 + 6.0);
         assert_eq!(named.expect("named").id(), first.id());
         let secret = folders.private.join(first.id().address()).join("secret.js");
-        let mode = fs::metadata(&secret)
-            .expect("the key file")
-            .permissions()
-            .mode();
+        let mode = fs::metadata(&secret).expect("the key file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         fs::remove_file(&secret).expect("removed");
         let error = load_or_create(&folders, None, &profile, 1e9 + 7.0).expect_err("no key");

@@ -23,19 +23,10 @@ struct Item {
 const OTHERS: &[(&str, &[&str], &str)] = &[
     (
         "announcer",
-        &[
-            "apns_credentials",
-            "apns_use_sandbox",
-            "apns_topic",
-            "fcm_credentials",
-        ],
+        &["apns_credentials", "apns_use_sandbox", "apns_topic", "fcm_credentials"],
         "the announcer bot",
     ),
-    (
-        "monitor",
-        &["users_listeners", "stats_listeners", "speeds_listeners"],
-        "the monitor bot",
-    ),
+    ("monitor", &["users_listeners", "stats_listeners", "speeds_listeners"], "the monitor bot"),
     ("system", &["supervisors"], "the reference's administration"),
     ("group", &["supervisors"], "the group bots"),
 ];
@@ -43,11 +34,7 @@ const OTHERS: &[(&str, &[&str], &str)] = &[
 /// Reads the reference's ini. Errors: a line that is neither section, key nor comment, a key that
 /// stands twice, a port that is none.
 pub(crate) fn read(path: &Path, text: &str) -> Result<Layer, ConfigError> {
-    let at = |line| Origin::File {
-        path: path.to_owned(),
-        line,
-        column: 1,
-    };
+    let at = |line| Origin::File { path: path.to_owned(), line, column: 1 };
     let (sections, mut items) = parse(text, &at)?;
     resolve(&mut items, &at)?;
     let mut layer = Layer::default();
@@ -62,11 +49,7 @@ pub(crate) fn read(path: &Path, text: &str) -> Result<Layer, ConfigError> {
             ("station", "id") => layer.set("station.id", item.value.as_str(), at(item.line)),
             ("station", "host") => layer.set("station.host", item.value.as_str(), at(item.line)),
             ("neighbors", key @ ("source" | "output")) => {
-                layer.set(
-                    &format!("neighbors.{key}"),
-                    item.value.as_str(),
-                    at(item.line),
-                );
+                layer.set(&format!("neighbors.{key}"), item.value.as_str(), at(item.line));
             }
             ("ans", name) if is_reserved(name) => layer.warnings.push(Warning {
                 origin: at(item.line),
@@ -123,10 +106,7 @@ fn warn_of_sections(sections: &[(String, u32)], at: &dyn Fn(u32) -> Origin, laye
                 None => format!("[{other}] is unknown and has no effect"),
             },
         };
-        layer.warnings.push(Warning {
-            origin: at(*line),
-            text,
-        });
+        layer.warnings.push(Warning { origin: at(*line), text });
     }
 }
 
@@ -141,10 +121,7 @@ fn warn_of_key(item: &Item, origin: Origin, layer: &mut Layer) {
             .is_none_or(|(_, keys, _)| keys.contains(&item.key.as_str())),
     };
     if !known {
-        let text = format!(
-            "[{}] {}: unknown key, has no effect",
-            item.section, item.key
-        );
+        let text = format!("[{}] {}: unknown key, has no effect", item.section, item.key);
         layer.warnings.push(Warning { origin, text });
     }
 }
@@ -173,12 +150,7 @@ fn parse(text: &str, at: &dyn Fn(u32) -> Origin) -> Result<(Sections, Vec<Item>)
         if let Some(rest) = said.strip_prefix('[') {
             let Some((name, _)) = rest.split_once(']') else {
                 let right = "expected `[section]`";
-                return Err(ConfigError::new(
-                    at(number),
-                    "",
-                    "a section without its end",
-                    right,
-                ));
+                return Err(ConfigError::new(at(number), "", "a section without its end", right));
             };
             sections.push((name.to_owned(), number));
             goes_on = false;
@@ -221,11 +193,7 @@ fn resolve(items: &mut [Item], at: &dyn Fn(u32) -> Origin) -> Result<(), ConfigE
         .map(|item| ((item.section.clone(), item.key.clone()), item.value.clone()))
         .collect();
     for item in items.iter_mut().filter(|item| item.value.contains('%')) {
-        let look = |key: &str| {
-            known
-                .get(&(item.section.clone(), key.to_lowercase()))
-                .cloned()
-        };
+        let look = |key: &str| known.get(&(item.section.clone(), key.to_lowercase())).cloned();
         item.value = filled(&item.value, &look, REFERENCES_DEEP_MAX).ok_or_else(|| {
             let key = format!("{}.{}", item.section, item.key);
             let right = "`%%` is a percent sign, `%(key)s` another key of the section";
@@ -296,22 +264,13 @@ stats_listner = a@b
         let layer = read(Path::new("c.ini"), &REFERENCE.replace("/\n    n", "/n")).unwrap();
         let config: crate::server::config::ConfigFile = layer.table.try_into().unwrap();
         assert_eq!(config.data_dir, Some("/data/.dim".into()));
-        assert_eq!(
-            config.station.id.unwrap(),
-            "gsp-s001@x7vnbHiZcQSPvrSHmBeJoHy2WRHyFJdnNu"
-        );
+        assert_eq!(config.station.id.unwrap(), "gsp-s001@x7vnbHiZcQSPvrSHmBeJoHy2WRHyFJdnNu");
         assert_eq!(config.station.host.as_deref(), Some("106.52.25.169"));
         assert_eq!((config.listen.port, config.station.port), (9394, 9394));
         assert_eq!(config.listen.host.to_string(), "0.0.0.0");
         assert_eq!(config.ans.keys().collect::<Vec<_>>(), ["archivist"]);
-        assert_eq!(
-            config.neighbors.source.as_deref(),
-            Some("https://example.com/stations.json")
-        );
-        assert_eq!(
-            config.neighbors.output,
-            Some("/data/.dim/neighbors.json".into())
-        );
+        assert_eq!(config.neighbors.source.as_deref(), Some("https://example.com/stations.json"));
+        assert_eq!(config.neighbors.output, Some("/data/.dim/neighbors.json".into()));
         let reference = layer.reference.unwrap();
         assert_eq!(reference.public, Path::new("/data/.dim/public"));
         assert_eq!(reference.private, Path::new("/data/.dim/keys"));
@@ -330,11 +289,7 @@ stats_listner = a@b
                 "c.ini:26:1: [monitor] stats_listner: unknown key, has no effect",
             ]
         );
-        let layer = read(
-            Path::new("c.ini"),
-            "[station]\nprot = 1\n[sation]\nport = 2\n",
-        )
-        .unwrap();
+        let layer = read(Path::new("c.ini"), "[station]\nprot = 1\n[sation]\nport = 2\n").unwrap();
         let said: Vec<String> = layer.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(
             said,
@@ -364,22 +319,10 @@ stats_listner = a@b
                 "[station]\nport = x\n",
                 "c.ini:2:1: station.port: not a port: \"x\"; expected a whole number from 0 to 65535",
             ),
-            (
-                "port = 1\n",
-                "c.ini:1:1: a key before the first section; expected `[section]`",
-            ),
-            (
-                "[station\n",
-                "c.ini:1:1: a section without its end; expected `[section]`",
-            ),
-            (
-                "[station]\nport\n",
-                "c.ini:2:1: neither a section nor a key; expected `key = value`",
-            ),
-            (
-                "[ans]\na = 1\nA: 2\n",
-                "c.ini:3:1: ans.a: stands twice, first on line 2; keep one",
-            ),
+            ("port = 1\n", "c.ini:1:1: a key before the first section; expected `[section]`"),
+            ("[station\n", "c.ini:1:1: a section without its end; expected `[section]`"),
+            ("[station]\nport\n", "c.ini:2:1: neither a section nor a key; expected `key = value`"),
+            ("[ans]\na = 1\nA: 2\n", "c.ini:3:1: ans.a: stands twice, first on line 2; keep one"),
             (
                 "[database]\nroot = %(root)s\n",
                 "c.ini:2:1: database.root: a `%` that means nothing; \

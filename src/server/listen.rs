@@ -52,15 +52,9 @@ impl Admission {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err("limits.connections_max is reached");
         }
-        let mut permit = Permit {
-            admission: self.clone(),
-            address: None,
-        };
+        let mut permit = Permit { admission: self.clone(), address: None };
         if self.by_address_max > 0 && !address.is_loopback() {
-            let mut by_address = self
-                .by_address
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
             let count = by_address.entry(address).or_default();
             if *count >= self.by_address_max {
                 return Err("limits.connections_per_address_max is reached");
@@ -107,11 +101,7 @@ impl Listening {
         let thread = std::thread::Builder::new()
             .name("dim-accept".into())
             .spawn(move || accept(&listener, &admission, &mailboxes, &stop))?;
-        Ok(Self {
-            socket,
-            stopping,
-            thread,
-        })
+        Ok(Self { socket, stopping, thread })
     }
 
     /// Accepts no more; who is waiting is refused by the system.
@@ -154,11 +144,7 @@ fn accept(
         let _ = stream.set_nodelay(true);
         let _ = stream.set_nonblocking(true);
         if let Some(mailbox) = turn.next() {
-            let mut letter = vec![Letter::Accepted {
-                socket: stream.into(),
-                peer,
-                permit,
-            }];
+            let mut letter = vec![Letter::Accepted { socket: stream.into(), peer, permit }];
             while let Err(back) = mailbox.send(letter) {
                 letter = back;
                 std::thread::sleep(Duration::from_millis(1));
@@ -177,10 +163,7 @@ mod tests {
         let (here, a) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([192, 0, 2, 1]));
         let first = admission.admit(a).expect("room");
         assert!(admission.admit(a).is_err());
-        let others = (
-            admission.admit(here).expect("room"),
-            admission.admit(here).expect("room"),
-        );
+        let others = (admission.admit(here).expect("room"), admission.admit(here).expect("room"));
         assert!(admission.admit(here).is_err());
         drop(first);
         drop(admission.admit(a).expect("room again"));

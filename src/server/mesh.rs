@@ -25,11 +25,7 @@ pub(super) const MAILBOX_BATCHES_MAX: usize = 1024;
 /// What comes to a shard from outside its thread.
 #[derive(Debug)]
 pub(super) enum Letter {
-    Accepted {
-        socket: OwnedFd,
-        peer: SocketAddr,
-        permit: Permit,
-    },
+    Accepted { socket: OwnedFd, peer: SocketAddr, permit: Permit },
     Parcel(Parcel),
     Connection(Box<Connection>),
     Answers(Vec<(u64, StoreAnswer)>),

@@ -105,9 +105,7 @@ impl Probe {
     /// Connections that the limit of open files leaves room for; `None`: no limit.
     #[must_use]
     pub fn connections(&self) -> Option<u64> {
-        self.files
-            .soft
-            .map(|files| files.saturating_sub(FILES_RESERVED))
+        self.files.soft.map(|files| files.saturating_sub(FILES_RESERVED))
     }
 
     /// Whether too little memory may be locked.
@@ -146,17 +144,14 @@ impl Uring {
             (Errno::PERM | Errno::ACCESS, _) => {
                 "a seccomp filter or security module denies it; docker and containerd do by default: \
                  allow io_uring_setup, io_uring_enter and io_uring_register in the profile (docker: \
-                 `--security-opt seccomp=FILE`; systemd: `SystemCallFilter=@io-uring`)"
+                 `--security-opt seccomp=FILE`; systemd: a `SystemCallFilter=` line with them)"
             }
             (Errno::NOSYS, _) => "this kernel has no io_uring: Linux 5.8 or newer is needed",
             (Errno::NOMEM, _) => "too little memory may be locked: `ulimit -l 8192` or more",
             (Errno::MFILE | Errno::NFILE, _) => "too many files are open: raise `ulimit -n`",
             _ => "see io_uring_setup(2) for this error",
         };
-        Some(Obstacle {
-            wrong: format!("io_uring is denied: {error}"),
-            remedy: remedy.to_owned(),
-        })
+        Some(Obstacle { wrong: format!("io_uring is denied: {error}"), remedy: remedy.to_owned() })
     }
 }
 
@@ -166,10 +161,7 @@ pub fn raise_limits() {
     for resource in [Resource::Memlock, Resource::Nofile] {
         let limit = getrlimit(resource);
         if limit.current != limit.maximum {
-            let raised = Rlimit {
-                current: limit.maximum,
-                maximum: limit.maximum,
-            };
+            let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
             if setrlimit(resource, raised).is_err() {
                 tracing::debug!(?resource, "limit stays as it is");
             }
@@ -179,10 +171,7 @@ pub fn raise_limits() {
 
 fn bound(resource: Resource) -> Bound {
     let limit = getrlimit(resource);
-    Bound {
-        soft: limit.current,
-        hard: limit.maximum,
-    }
+    Bound { soft: limit.current, hard: limit.maximum }
 }
 
 #[expect(
@@ -195,43 +184,23 @@ fn probe_uring() -> Uring {
     // sets no flag, and the ring's descriptor is closed by its owner when it goes out of scope.
     match unsafe { io_uring_setup(PROBE_ENTRIES, &mut params) } {
         Ok(_ring) => Uring::Ready,
-        Err(error) => Uring::Denied {
-            errno: error.raw_os_error(),
-            switch: uring_switch(),
-        },
+        Err(error) => Uring::Denied { errno: error.raw_os_error(), switch: uring_switch() },
     }
 }
 
 fn uring_switch() -> Option<u8> {
-    std::fs::read_to_string(URING_SWITCH)
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    std::fs::read_to_string(URING_SWITCH).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const FREE: Bound = Bound {
-        soft: None,
-        hard: None,
-    };
+    const FREE: Bound = Bound { soft: None, hard: None };
 
     fn denied(errno: Errno, switch: Option<u8>) -> String {
-        let uring = Uring::Denied {
-            errno: errno.raw_os_error(),
-            switch,
-        };
-        Probe {
-            uring,
-            memlock: FREE,
-            files: FREE,
-        }
-        .obstacle()
-        .unwrap()
-        .to_string()
+        let uring = Uring::Denied { errno: errno.raw_os_error(), switch };
+        Probe { uring, memlock: FREE, files: FREE }.obstacle().unwrap().to_string()
     }
 
     #[test]
@@ -245,24 +214,11 @@ mod tests {
 
     #[test]
     fn little_locked_memory_is_an_obstacle() {
-        let memlock = Bound {
-            soft: Some(65_536),
-            hard: Some(65_536),
-        };
-        let probe = Probe {
-            uring: Uring::Ready,
-            memlock,
-            files: FREE,
-        };
+        let memlock = Bound { soft: Some(65_536), hard: Some(65_536) };
+        let probe = Probe { uring: Uring::Ready, memlock, files: FREE };
         let said = probe.obstacle().unwrap().to_string();
-        assert!(
-            said.starts_with("only 65536 bytes of memory may be locked"),
-            "{said}"
-        );
-        let memlock = Bound {
-            soft: Some(MEMLOCK_BYTES_MIN),
-            hard: None,
-        };
+        assert!(said.starts_with("only 65536 bytes of memory may be locked"), "{said}");
+        let memlock = Bound { soft: Some(MEMLOCK_BYTES_MIN), hard: None };
         assert_eq!(Probe { memlock, ..probe }.obstacle(), None);
     }
 

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -97,7 +98,10 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let signals =
         Signals::new([SIGTERM, SIGINT]).map_err(|error| StartError::Thread(error.to_string()))?;
     let ans = Arc::new(ans(&config)?);
-    std::fs::create_dir_all(&config.data_dir)
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&config.data_dir)
         .map_err(|error| StartError::Store(StoreError::Io(error.to_string().into())))?;
     let rocks = Arc::new(open_store(&config).map_err(StartError::Store)?);
     let listener = listen(config.listen.address())?;
@@ -124,11 +128,7 @@ fn ans(config: &Config) -> Result<Ans, StartError> {
 }
 
 fn open_store(config: &Config) -> Result<RocksStore, StoreError> {
-    let mib = |n: u32| {
-        usize::try_from(n)
-            .unwrap_or(usize::MAX)
-            .saturating_mul(1 << 20)
-    };
+    let mib = |n: u32| usize::try_from(n).unwrap_or(usize::MAX).saturating_mul(1 << 20);
     let settings = RocksSettings {
         sync: config.store.sync,
         block_cache_bytes: mib(config.store.cache_mib),
@@ -144,16 +144,8 @@ fn identity(config: &Config, address: SocketAddr) -> Result<Account, IdentityErr
         folders.public.clone_from(&reference.public);
         folders.private.clone_from(&reference.private);
     }
-    let host = config
-        .station
-        .host
-        .clone()
-        .unwrap_or_else(|| address.ip().to_string());
-    let port = if config.station.port == 0 {
-        address.port()
-    } else {
-        config.station.port
-    };
+    let host = config.station.host.clone().unwrap_or_else(|| address.ip().to_string());
+    let port = if config.station.port == 0 { address.port() } else { config.station.port };
     let profile: Map<String, Value> = [
         ("name", Value::from(config.station.name.as_str())),
         ("host", host.into()),
@@ -171,10 +163,7 @@ fn station(account: &Account) -> Station {
     Station {
         id: account.id().clone(),
         meta: account.meta().to_map(),
-        visa: account
-            .document()
-            .map(|document| document.to_map())
-            .unwrap_or_default(),
+        visa: account.document().map(|document| document.to_map()).unwrap_or_default(),
         sign: account.sign_key().clone(),
         open: account.message_keys().to_vec(),
     }
@@ -188,10 +177,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     socket.set_reuse_address(true).map_err(refused)?;
     // The kernel may need a moment to take down the sockets of a station that was killed.
     let until = std::time::Instant::now() + PORT_PATIENCE;
-    while let Err(error) = socket
-        .bind(&address.into())
-        .and_then(|()| socket.listen(BACKLOG))
-    {
+    while let Err(error) = socket.bind(&address.into()).and_then(|()| socket.listen(BACKLOG)) {
         if error.kind() != io::ErrorKind::AddrInUse || std::time::Instant::now() > until {
             return Err(refused(error));
         }
@@ -250,13 +236,7 @@ impl Fleet {
                     let shard =
                         Shard::new(index, ring, station, policy, ans, u64::from_be_bytes(seed));
                     let _ = report.send(index);
-                    executor::run(Job {
-                        shard,
-                        index,
-                        mailboxes,
-                        store,
-                    })
-                    .await;
+                    executor::run(Job { shard, index, mailboxes, store }).await;
                     let _ = farewell.send(index);
                 })
                 .map_err(|error| StartError::Thread(error.to_string()))?;
@@ -273,23 +253,13 @@ impl Fleet {
         let admission = Admission::new(connections_max(config), by_address);
         let listening = Listening::start(listener, admission, mailboxes.clone())
             .map_err(|error| StartError::Thread(error.to_string()))?;
-        Ok(Self {
-            shards,
-            listening,
-            mailboxes,
-            store,
-            threads,
-            ended,
-        })
+        Ok(Self { shards, listening, mailboxes, store, threads, ended })
     }
 
     /// Waits for the signal to stop, then for everything to be safe.
     fn serve(self, mut signals: Signals) {
         let signal = signals.forever().next();
-        tracing::info!(
-            ?signal,
-            "stopping: no more from clients, what is in flight is kept"
-        );
+        tracing::info!(?signal, "stopping: no more from clients, what is in flight is kept");
         self.listening.stop();
         for mailbox in &self.mailboxes {
             let mut letter = vec![Letter::Stop];

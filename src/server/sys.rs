@@ -1,9 +1,6 @@
 //! The few things about sockets that glommio does not offer. The only `unsafe` of the program is
 //! here and in `probe`.
-#![expect(
-    unsafe_code,
-    reason = "raw descriptors of sockets whose owner is named at each use"
-)]
+#![expect(unsafe_code, reason = "raw descriptors of sockets whose owner is named at each use")]
 
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -22,12 +19,7 @@ fn borrow(stream: &TcpStream) -> BorrowedFd<'_> {
 pub(super) fn send(stream: &TcpStream, slices: &[IoSlice<'_>]) -> std::io::Result<usize> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     let mut control = SendAncillaryBuffer::default();
-    Ok(rustix::net::sendmsg(
-        borrow(stream),
-        slices,
-        &mut control,
-        flags,
-    )?)
+    Ok(rustix::net::sendmsg(borrow(stream), slices, &mut control, flags)?)
 }
 
 /// Ends both directions; a pending read hears of it.

@@ -47,10 +47,7 @@ impl Shard {
         if asker.is_same_as(of) {
             return AccountAnswer::Nothing;
         }
-        AccountAnswer::Meta {
-            did: of.as_str().to_owned(),
-            meta: meta.to_map(),
-        }
+        AccountAnswer::Meta { did: of.as_str().to_owned(), meta: meta.to_map() }
     }
 
     fn documents_query(
@@ -82,23 +79,12 @@ impl Shard {
         if asker == of {
             return AccountAnswer::Nothing;
         }
-        let messages = user
-            .logins
-            .iter()
-            .filter_map(|record| record.get("msg").cloned());
+        let messages = user.logins.iter().filter_map(|record| record.get("msg").cloned());
         AccountAnswer::Documents {
             did: of.as_str().to_owned(),
             meta: user.meta.as_ref().map(|meta| meta.to_map()),
-            documents: user
-                .documents
-                .iter()
-                .map(|d| Value::Object(d.to_map()))
-                .collect(),
-            logins: if logins {
-                messages.collect()
-            } else {
-                Vec::new()
-            },
+            documents: user.documents.iter().map(|d| Value::Object(d.to_map())).collect(),
+            logins: if logins { messages.collect() } else { Vec::new() },
         }
     }
 
@@ -108,21 +94,14 @@ impl Shard {
             Ok(Some(op)) => self.store(op, Stored::Answer { reply, answer }, out),
             Ok(None) => self.answer(reply, answer, out),
             Err(()) => {
-                self.answer(
-                    reply,
-                    say("Meta not valid.", "Meta not valid: ${did}.", of),
-                    out,
-                );
+                self.answer(reply, say("Meta not valid.", "Meta not valid: ${did}.", of), out);
             }
         }
     }
 
     /// Accepts a meta for an account: what is to be stored, nothing if one is known already.
     pub(super) fn take_meta(&mut self, of: &Id, meta: &Value) -> Result<Option<StoreOp>, ()> {
-        let meta = meta
-            .as_object()
-            .and_then(|map| Meta::from_map(map).ok())
-            .ok_or(())?;
+        let meta = meta.as_object().and_then(|map| Meta::from_map(map).ok()).ok_or(())?;
         let proven = prove_meta(of, meta).map_err(|_| ())?;
         let user = self.users.get_mut(of).ok_or(())?;
         if user.meta.is_some() {
@@ -130,10 +109,7 @@ impl Shard {
         }
         let json = Bytes::from(text::write(&Value::Object(proven.to_map())));
         user.set_meta(proven);
-        Ok(Some(StoreOp::SaveMeta {
-            user: user.text.clone(),
-            json,
-        }))
+        Ok(Some(StoreOp::SaveMeta { user: user.text.clone(), json }))
     }
 
     fn documents_upload(
@@ -169,11 +145,7 @@ impl Shard {
                     answer = say("Document not changed.", "Document not changed: ${did}.", of);
                 }
                 Taken::Bad => {
-                    answer = say(
-                        "Document not accepted.",
-                        "Document not accepted: ${did}.",
-                        of,
-                    );
+                    answer = say("Document not accepted.", "Document not accepted: ${did}.", of);
                 }
             }
         }
@@ -192,9 +164,7 @@ impl Shard {
         let Some(meta) = user.meta.as_ref() else {
             return Taken::Bad;
         };
-        let document = document
-            .as_object()
-            .and_then(|map| Document::from_map(map).ok());
+        let document = document.as_object().and_then(|map| Document::from_map(map).ok());
         let Some(document) = document else {
             return Taken::Bad;
         };
@@ -216,10 +186,7 @@ impl Shard {
     pub(super) fn documents_op(&self, of: &Id) -> Option<StoreOp> {
         let user = self.users.get(of)?;
         let json = Bytes::from(text::write(&user.documents_json()));
-        Some(StoreOp::SaveDocuments {
-            user: user.text.clone(),
-            json,
-        })
+        Some(StoreOp::SaveDocuments { user: user.text.clone(), json })
     }
 }
 
@@ -233,9 +200,5 @@ pub(super) enum Taken {
 }
 
 fn say(words: &'static str, template: &'static str, of: &Id) -> AccountAnswer {
-    AccountAnswer::Say(ReceiptText::new(
-        words,
-        template,
-        json!({"did": of.as_str()}),
-    ))
+    AccountAnswer::Say(ReceiptText::new(words, template, json!({"did": of.as_str()})))
 }

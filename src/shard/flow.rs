@@ -16,7 +16,7 @@ use crate::proto::directory::Names;
 use crate::proto::id::Id;
 use crate::proto::json::Parser;
 use crate::proto::message::ReliableMessage;
-use crate::store::{ExpiredQueue, Mail, QueueKey, StoreOp};
+use crate::store::{ExpiredQueue, Mail, QueueKey, StoreAnswer, StoreOp};
 use crate::wire::{self, PushKey, delivery::Due};
 
 /// Messages asked of the store at once, and their bytes.
@@ -95,25 +95,12 @@ impl Shard {
         let user = self.users.get(user)?;
         let session = self.sessions.get_mut(&conn)?;
         let own = session.user.as_ref().is_none_or(|own| *own == user.id);
-        if !own
-            || session
-                .cipher
-                .as_ref()
-                .is_none_or(|cipher| !cipher.fits(user))
-        {
+        if !own || session.cipher.as_ref().is_none_or(|cipher| !cipher.fits(user)) {
             session.cipher = Cipher::new(user);
         }
         let cipher = session.cipher.as_ref()?;
         let time = self.now.wall_s();
-        seal::seal(
-            &self.station,
-            cipher,
-            user,
-            &session.terminal,
-            content,
-            time,
-            introduce,
-        )
+        seal::seal(&self.station, cipher, user, &session.terminal, content, time, introduce)
     }
 
     /// Sends a message of the station. It is not kept: who misses it asks again.
@@ -152,13 +139,7 @@ impl Shard {
         let awaited = key.is_some_and(|key| {
             let frame_bytes = frame.iter().map(Bytes::len).sum();
             let frame = frame.clone();
-            let push = wire::delivery::Push {
-                key,
-                signature,
-                token: sn,
-                frame_bytes,
-                frame,
-            };
+            let push = wire::delivery::Push { key, signature, token: sn, frame_bytes, frame };
             session.pushes.sent(push, now_ms).is_ok()
         });
         for bytes in frame {
@@ -209,19 +190,14 @@ impl Shard {
         };
         session.flying_bytes -= push.bytes;
         self.got_it(conn, &push, out);
-        let user = self
-            .sessions
-            .get(&conn)
-            .and_then(|session| session.user.clone());
+        let user = self.sessions.get(&conn).and_then(|session| session.user.clone());
         if let Some(user) = user.filter(|user| self.has_deferred(user)) {
             self.release(&user);
         }
     }
 
     fn has_deferred(&self, user: &Id) -> bool {
-        self.users
-            .get(user)
-            .is_some_and(|u| u.queues.iter().any(|q| !q.deferred.is_empty()))
+        self.users.get(user).is_some_and(|u| u.queues.iter().any(|q| !q.deferred.is_empty()))
     }
 
     /// The login is done: what waited for it goes on, then stored mail is read.
@@ -245,20 +221,13 @@ impl Shard {
         }
         let queues = [Arc::from(ANY_DEVICE), session.terminal.clone()];
         let cursors = queues.into_iter().map(|queue| (queue, 0)).collect();
-        session.reading = Reading::Behind {
-            cursors,
-            asked: false,
-        };
+        session.reading = Reading::Behind { cursors, asked: false };
         self.read_more(conn, out);
     }
 
     /// Mail goes on in the store for every session of a user that is behind.
     pub(super) fn read_on(&mut self, user: &Id, out: &mut Outbox) {
-        let sessions = self
-            .users
-            .get(user)
-            .map(|u| u.sessions.clone())
-            .unwrap_or_default();
+        let sessions = self.users.get(user).map(|u| u.sessions.clone()).unwrap_or_default();
         for conn in sessions {
             self.read_more(conn, out);
         }
@@ -272,7 +241,7 @@ impl Shard {
         };
         let room = policy.flying_bytes_max.saturating_sub(session.flying_bytes);
         let places = policy.flying_max.saturating_sub(session.flying.len());
-        let Some(user) = session.user.as_ref().and_then(|user| self.users.get(user)) else {
+        let Some(user) = session.user.as_ref().and_then(|user| self.users.get_mut(user)) else {
             return;
         };
         let Reading::Behind { cursors, asked } = &mut session.reading else {
@@ -284,26 +253,21 @@ impl Shard {
         }
         let mut being_kept = false;
         for (device, from) in cursors.iter() {
-            let Some(queue) = user.queues.iter().find(|queue| queue.device == *device) else {
+            let Some(queue) = user.queues.iter_mut().find(|q| q.device == *device) else {
                 continue;
             };
             if queue.stored_seq >= *from && queue.count > 0 {
                 *asked = true;
-                let queue = QueueKey {
-                    user: user.text.clone(),
-                    device: device.clone(),
-                };
+                queue.page_asked();
+                let queue = QueueKey { user: user.text.clone(), device: device.clone() };
                 let op = StoreOp::Page {
                     queue,
                     from_seq: *from,
                     count_max: places.min(PAGE_MESSAGES_MAX),
                     bytes_max: room,
                 };
-                let then = Stored::Page {
-                    conn,
-                    device: device.clone(),
-                    from: *from,
-                };
+                let (user, device) = (user.id.clone(), device.clone());
+                let then = Stored::Page { conn, user, device, from: *from };
                 return self.store(op, then, out);
             }
             being_kept |= queue.asked_seq >= *from && queue.asked_seq > queue.stored_seq;
@@ -313,8 +277,30 @@ impl Shard {
         }
     }
 
+    /// The store's answer to a question for a page.
+    pub(super) fn page_answered(
+        &mut self,
+        conn: ConnId,
+        user: &Id,
+        device: &Arc<str>,
+        from: u64,
+        answer: StoreAnswer,
+        out: &mut Outbox,
+    ) {
+        if let Some(user) = self.users.get_mut(user) {
+            user.queue(device).page_answered();
+        }
+        match answer {
+            StoreAnswer::Page { mails, more } => self.page(conn, device, from, mails, more, out),
+            _ => self.page_failed(conn),
+        }
+        if let Some(user) = self.users.get_mut(user) {
+            user.queue(device).forget_deleted();
+        }
+    }
+
     /// A page of stored mail for a session.
-    pub(super) fn page(
+    fn page(
         &mut self,
         conn: ConnId,
         device: &Arc<str>,
@@ -330,10 +316,7 @@ impl Shard {
         let user = session.user.clone();
         let stored = user.as_ref().and_then(|user| {
             let queues = &self.users.get(user)?.queues;
-            queues
-                .iter()
-                .find(|queue| queue.device == *device)
-                .map(|queue| queue.stored_seq)
+            queues.iter().find(|queue| queue.device == *device).map(|queue| queue.stored_seq)
         });
         let Reading::Behind { cursors, asked } = &mut session.reading else {
             return;
@@ -357,19 +340,13 @@ impl Shard {
             let Some(session) = self.sessions.get(&conn) else {
                 return;
             };
-            let flies = session
-                .flying
-                .values()
-                .any(|p| p.seq == seq && p.device == *device);
-            if flies || mail.received_ms < oldest_ms {
+            let flies = session.flying.values().any(|p| p.seq == seq && p.device == *device);
+            let settled = user.as_ref().and_then(|user| self.users.get_mut(user));
+            let settled = settled.is_some_and(|user| user.queue(device).is_settled(seq));
+            if flies || settled || mail.received_ms < oldest_ms {
                 continue;
             }
-            let push = Push {
-                device: device.clone(),
-                seq,
-                bytes: mail.body.len(),
-                mail: None,
-            };
+            let push = Push { device: device.clone(), seq, bytes: mail.body.len(), mail: None };
             self.push(conn, push, mail.body, out);
         }
         self.read_more(conn, out);
@@ -377,7 +354,7 @@ impl Shard {
 
     /// The store could not give a page: the session goes on with what it has and reads again when
     /// something new is stored or it logs in again.
-    pub(super) fn page_failed(&mut self, conn: ConnId) {
+    fn page_failed(&mut self, conn: ConnId) {
         if let Some(session) = self.sessions.get_mut(&conn)
             && let Reading::Behind { asked, .. } = &mut session.reading
         {
@@ -395,10 +372,7 @@ impl Shard {
         for push in flying {
             self.drop_push(&push, out);
         }
-        let user = self
-            .sessions
-            .get(&conn)
-            .and_then(|session| session.user.clone());
+        let user = self.sessions.get(&conn).and_then(|session| session.user.clone());
         if let Some(user) = user {
             self.release(&user);
         }
@@ -544,10 +518,7 @@ impl Shard {
 
     fn expire(&mut self, out: &mut Outbox) {
         let before_ms = self.now.wall_ms().saturating_sub(self.policy.mail_ms_max);
-        let op = StoreOp::Expire {
-            before_ms,
-            limit: EXPIRE_STEP,
-        };
+        let op = StoreOp::Expire { before_ms, limit: EXPIRE_STEP };
         self.store(op, Stored::Expire, out);
     }
 
@@ -603,8 +574,5 @@ fn frame(framing: wire::Framing, sn: u64, body: Bytes) -> Vec<Bytes> {
     let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
     let head = Bytes::from(wire::push_head(framing, sn, len));
     let tail = Bytes::from_static(wire::push_tail(framing));
-    [head, body, tail]
-        .into_iter()
-        .filter(|part| !part.is_empty())
-        .collect()
+    [head, body, tail].into_iter().filter(|part| !part.is_empty()).collect()
 }

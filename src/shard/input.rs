@@ -10,6 +10,7 @@ use super::session::Session;
 use crate::crypto::sign::Verified;
 use crate::proto::command::ReceiptText;
 use crate::proto::id::Id;
+use crate::proto::message::ReliableMessage;
 use crate::store::op::StoreAnswer;
 
 /// A connection, unique in the process for its lifetime.
@@ -122,6 +123,24 @@ pub enum Parcel {
         /// Where the answer goes.
         reply: ReplyTo,
     },
+    /// Is this a handshake of your user, on a connection that somebody else is logged in on?
+    Switch {
+        /// Who it says it is.
+        of: Id,
+        /// The message.
+        message: Box<ReliableMessage>,
+        /// The connection's session key.
+        key: String,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
+    /// Answer to `Switch`.
+    Switched {
+        /// Who asked.
+        reply: ReplyTo,
+        /// The answer.
+        verdict: Verdict,
+    },
     /// Answer to `Account`.
     Answer {
         /// Who asked.
@@ -145,6 +164,17 @@ pub enum Outcome {
     Full,
     /// The station's disk failed or is full: not accepted, try later.
     Failed,
+}
+
+/// What a handshake in another name is worth.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Nothing.
+    Refused,
+    /// It is theirs, without the right session key: this is to be sent.
+    Answer(Bytes),
+    /// It is theirs, and signs the session key.
+    Proven,
 }
 
 /// A question about an account, or a change of it.

@@ -99,11 +99,7 @@ impl Shard {
             session.deframer.put_back(Event::Message { ack, body });
             // What the old place counted stays there.
             session.waiting_bytes = 0;
-            out.push(Effect::Move {
-                conn,
-                to,
-                session: Box::new(session),
-            });
+            out.push(Effect::Move { conn, to, session: Box::new(session) });
         }
     }
 
@@ -138,31 +134,24 @@ impl Shard {
                 return self.acknowledge(conn, ack, out);
             }
         };
-        let user = self
-            .sessions
-            .get(&conn)
-            .and_then(|session| session.user.clone());
+        let user = self.sessions.get(&conn).and_then(|session| session.user.clone());
         let sender = message.sender().naked();
         match user {
             Some(user) if user == sender => self.checked(conn, message, ack, Sink::Conn, out),
+            // Perhaps somebody else logs in on this connection.
+            Some(_) if sender.is_user() && matches!(self.way_of(message.receiver()), Way::Here) => {
+                self.ask_switch(conn, message, ack, out);
+            }
             Some(user) => self.not_the_user(conn, &user, &message, ack, Sink::Conn, out),
             None if self.ring.owner_of(&sender) == self.index && sender.is_user() => {
-                self.with_user(
-                    sender,
-                    Work::Line {
-                        conn,
-                        message: Box::new(message),
-                        ack,
-                    },
-                    out,
-                );
+                self.with_user(sender, Work::Line { conn, message: Box::new(message), ack }, out);
             }
             None => self.acknowledge(conn, ack, out),
         }
     }
 
     /// A message in somebody else's name: refused, and its bearer told.
-    fn not_the_user(
+    pub(super) fn not_the_user(
         &mut self,
         conn: ConnId,
         user: &Id,
@@ -181,10 +170,7 @@ impl Shard {
     }
 
     /// Says no to a message, to the session's user.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each says a different thing, once"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "each says a different thing, once")]
     fn refuse(
         &mut self,
         conn: ConnId,
@@ -211,10 +197,7 @@ impl Shard {
             return;
         };
         let message = ReliableMessage::parse(raw, &mut self.parser, &mut self.names);
-        let user = self
-            .sessions
-            .get(&conn)
-            .and_then(|session| session.user.clone());
+        let user = self.sessions.get(&conn).and_then(|session| session.user.clone());
         match (message, user) {
             (Ok(message), Some(user)) if message.sender().is_same_as(&user) => {
                 self.checked(conn, message, AckTo::None, sink, out);
@@ -234,11 +217,9 @@ impl Shard {
         ack: AckTo,
         out: &mut Outbox,
     ) {
-        if self
-            .sessions
-            .get(&conn)
-            .is_none_or(|session| session.user.is_some())
-        {
+        // It may have closed while the account was being read.
+        let Some(session) = self.sessions.get(&conn) else { return };
+        if session.user.is_some() {
             // The login was completed by a message before this one.
             return self.line(conn, message.raw().clone(), ack, out);
         }
@@ -255,10 +236,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let sender = message.sender().naked();
-        let logged_in = self
-            .sessions
-            .get(&conn)
-            .is_some_and(|session| session.user.is_some());
+        let logged_in = self.sessions.get(&conn).is_some_and(|session| session.user.is_some());
         let Ok(saves) = self.take_attachments(conn, &message) else {
             self.stats.refused_messages += 1;
             return self.acknowledge_or_fill(conn, ack, sink, out);
@@ -330,11 +308,8 @@ impl Shard {
             saves.extend(self.take_meta(&sender, &Value::Object(meta))?);
         }
         if let Some(visa) = message.visa(&mut self.parser) {
-            let device = visa
-                .get("terminal")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned();
+            let device =
+                visa.get("terminal").and_then(Value::as_str).unwrap_or_default().to_owned();
             let taken = self.take_document(&sender, &Value::Object(visa));
             if taken == Taken::New {
                 saves.extend(self.documents_op(&sender));
@@ -349,9 +324,7 @@ impl Shard {
     /// The device of a connection is the one whose visa came before the login.
     fn note_device(&mut self, conn: ConnId, user: &Id, device: &str) {
         let known = self.users.get(user).is_some_and(|user| {
-            user.documents
-                .iter()
-                .any(|document| terminal_of(document) == device)
+            user.documents.iter().any(|document| terminal_of(document) == device)
         });
         if let Some(session) = self.sessions.get_mut(&conn)
             && session.user.is_none()
@@ -362,7 +335,7 @@ impl Shard {
         }
     }
 
-    fn save_all(&mut self, saves: Vec<StoreOp>, out: &mut Outbox) {
+    pub(super) fn save_all(&mut self, saves: Vec<StoreOp>, out: &mut Outbox) {
         for op in saves {
             self.store(op, super::ticket::Stored::Nothing, out);
         }
@@ -425,20 +398,13 @@ impl Shard {
             return Way::Here;
         }
         if !receiver.is_broadcast() {
-            return if receiver.is_group() {
-                Way::Group
-            } else {
-                Way::Mail(receiver.naked())
-            };
+            return if receiver.is_group() { Way::Group } else { Way::Mail(receiver.naked()) };
         }
         match receiver.naked().as_str() {
             "station@anywhere" | "anyone@anywhere" => Way::Here,
             "stations@everywhere" | "everyone@everywhere" => Way::HereWhenLoggedIn,
             _ if receiver.is_group() => Way::Group,
-            _ => match receiver
-                .name()
-                .and_then(|name| self.names.ans().resolve(name))
-            {
+            _ => match receiver.name().and_then(|name| self.names.ans().resolve(name)) {
                 Some(bot) if bot.is_same_as(&self.station.id) => Way::Here,
                 Some(bot) => Way::Mail(bot.naked()),
                 None => Way::Unknown,
@@ -457,44 +423,19 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.stats.relayed += 1;
-        let from = self
-            .sessions
-            .get(&conn)
-            .map_or_else(|| "/".into(), |session| session.from());
+        let from = self.sessions.get(&conn).map_or_else(|| "/".into(), |session| session.from());
         let ticket = self.expect(conn, &message, ack, sink, out);
         if let Some(reply) = self.replies.get_mut(&ticket) {
             reply.introduce = false;
         }
         self.strain(conn, message.raw().len(), out);
-        let reply = ReplyTo {
-            shard: self.index,
-            ticket,
-            slot: 0,
-        };
+        let reply = ReplyTo { shard: self.index, ticket, slot: 0 };
         let message = Box::new(message);
         let owner = self.ring.owner_of(&to);
         if owner == self.index {
-            self.with_user(
-                to.clone(),
-                Work::Mail {
-                    to,
-                    message,
-                    from,
-                    reply,
-                },
-                out,
-            );
+            self.with_user(to.clone(), Work::Mail { to, message, from, reply }, out);
         } else {
-            self.forward(
-                owner,
-                Parcel::Mail {
-                    to,
-                    message,
-                    from,
-                    reply,
-                },
-                out,
-            );
+            self.forward(owner, Parcel::Mail { to, message, from, reply }, out);
         }
     }
 }

@@ -97,34 +97,21 @@ impl Shard {
                 recipient: None,
             },
         );
-        self.due_mail
-            .push_back((self.now.mono_ms + self.policy.acknowledge_ms, ticket));
+        self.due_mail.push_back((self.now.mono_ms + self.policy.acknowledge_ms, ticket));
         self.hand_out(ticket, out);
     }
 
     /// A message that was taken before: not delivered again, but answered, once it is safe.
     fn repeated(&mut self, to: &Id, digest: &MailDigest, reply: ReplyTo, out: &mut Outbox) {
         self.stats.repeated += 1;
-        if let Some(mail) = self
-            .flying
-            .get(digest)
-            .and_then(|ticket| self.mails.get_mut(ticket))
-        {
+        if let Some(mail) = self.flying.get(digest).and_then(|ticket| self.mails.get_mut(ticket)) {
             mail.replies.push(reply);
             return;
         }
-        let sessions = self
-            .users
-            .get(to)
-            .map(|user| user.sessions.as_slice())
-            .unwrap_or_default();
-        let here = sessions
-            .iter()
-            .any(|conn| self.sessions.get(conn).is_some_and(|s| s.active));
+        let sessions = self.users.get(to).map(|user| user.sessions.as_slice()).unwrap_or_default();
+        let here = sessions.iter().any(|conn| self.sessions.get(conn).is_some_and(|s| s.active));
         let outcome = match here {
-            true => Outcome::Delivered {
-                recipient: to.clone(),
-            },
+            true => Outcome::Delivered { recipient: to.clone() },
             false => Outcome::Cached,
         };
         self.outcome(reply, outcome, out);
@@ -134,12 +121,7 @@ impl Shard {
         let Some(user) = self.users.get(to) else {
             return false;
         };
-        let count: u64 = user
-            .queues
-            .iter()
-            .map(|queue| queue.count)
-            .max()
-            .unwrap_or(0);
+        let count: u64 = user.queues.iter().map(|queue| queue.count).max().unwrap_or(0);
         let held: u64 = user.queues.iter().map(|queue| queue.bytes).sum();
         count >= self.policy.mailbox_messages_max
             || held.saturating_add(bytes as u64) > self.policy.mailbox_bytes_max
@@ -152,18 +134,13 @@ impl Shard {
             return Vec::new();
         };
         let mut devices = user.devices();
-        let live = user
-            .sessions
-            .iter()
-            .filter_map(|conn| self.sessions.get(conn));
+        let live = user.sessions.iter().filter_map(|conn| self.sessions.get(conn));
         devices.extend(live.map(|session| session.terminal.clone()));
         if devices.is_empty() {
             for (name, _) in message.keys(&mut self.parser) {
                 let id = self.names.read(&name).filter(|id| id.is_same_as(to));
-                if let Some(terminal) = id
-                    .as_ref()
-                    .and_then(|id| id.terminal())
-                    .filter(|t| is_device(t))
+                if let Some(terminal) =
+                    id.as_ref().and_then(|id| id.terminal()).filter(|t| is_device(t))
                 {
                     devices.push(Arc::from(terminal));
                 }
@@ -178,12 +155,8 @@ impl Shard {
         let mut copies = Vec::with_capacity(devices.len());
         for device in devices {
             let rcpt = dressed(to, &device);
-            let routing = Routing {
-                from,
-                rcpt: &rcpt,
-                station: &self.station.id,
-                time: self.now.wall_s(),
-            };
+            let routing =
+                Routing { from, rcpt: &rcpt, station: &self.station.id, time: self.now.wall_s() };
             let body = match (is_device(&device), &naked) {
                 (false, Some(body)) => body.clone(),
                 _ => relay(message, routing, &mut self.parser),
@@ -191,11 +164,7 @@ impl Shard {
             if !is_device(&device) {
                 naked = Some(body.clone());
             }
-            copies.push(Copy {
-                device,
-                body,
-                state: CopyState::Flying(0),
-            });
+            copies.push(Copy { device, body, state: CopyState::Flying(0) });
         }
         copies
     }
@@ -206,11 +175,7 @@ impl Shard {
             return;
         };
         let (user, seq, count) = (mail.user.clone(), mail.seq, mail.copies.len());
-        let sessions = self
-            .users
-            .get(&user)
-            .map(|u| u.sessions.clone())
-            .unwrap_or_default();
+        let sessions = self.users.get(&user).map(|u| u.sessions.clone()).unwrap_or_default();
         for at in 0..count {
             let Some(copy) = self.mails.get(&ticket).and_then(|mail| mail.copies.get(at)) else {
                 return;
@@ -260,19 +225,11 @@ impl Shard {
             // It reads the rest from the store, at its own pace.
             let queues = [Arc::from(ANY_DEVICE), session.terminal.clone()];
             let cursors = queues.into_iter().map(|queue| (queue, seq)).collect();
-            session.reading = Reading::Behind {
-                cursors,
-                asked: false,
-            };
+            session.reading = Reading::Behind { cursors, asked: false };
             self.stats.slow_sessions += 1;
             return Pushed::Behind;
         }
-        let push = Push {
-            device: device.clone(),
-            seq,
-            bytes: body.len(),
-            mail: Some(mail),
-        };
+        let push = Push { device: device.clone(), seq, bytes: body.len(), mail: Some(mail) };
         self.push(conn, push, body.clone(), out);
         Pushed::Yes
     }
@@ -287,20 +244,15 @@ impl Shard {
             return;
         };
         let (user, seq) = (mail.user.clone(), mail.seq);
-        let stored = StoredMail {
-            received_ms: mail.received_ms,
-            digest: mail.digest,
-            body: Bytes::new(),
-        };
+        let stored =
+            StoredMail { received_ms: mail.received_ms, digest: mail.digest, body: Bytes::new() };
         let Some(copy) = mail.copies.get_mut(at) else {
             return;
         };
         if !matches!(copy.state, CopyState::Flying(_)) {
             return;
         }
-        copy.state = CopyState::Storing {
-            acknowledged: false,
-        };
+        copy.state = CopyState::Storing { acknowledged: false };
         let (device, body) = (copy.device.clone(), copy.body.clone());
         let Some(user) = self.users.get_mut(&user) else {
             return;
@@ -309,23 +261,9 @@ impl Shard {
         queue.count += 1;
         queue.bytes += body.len() as u64;
         queue.asked_seq = queue.asked_seq.max(seq);
-        let queue = QueueKey {
-            user: user.text.clone(),
-            device,
-        };
-        let op = StoreOp::Enqueue {
-            queue,
-            seq,
-            mail: StoredMail { body, ..stored },
-        };
-        self.store(
-            op,
-            Stored::Copy {
-                mail: ticket,
-                copy: at,
-            },
-            out,
-        );
+        let queue = QueueKey { user: user.text.clone(), device };
+        let op = StoreOp::Enqueue { queue, seq, mail: StoredMail { body, ..stored } };
+        self.store(op, Stored::Copy { mail: ticket, copy: at }, out);
     }
 
     /// The store has kept a copy, or could not.
@@ -398,19 +336,12 @@ impl Shard {
 
     /// A session has acknowledged a message: that device has it.
     pub(super) fn got_it(&mut self, conn: ConnId, push: &Push, out: &mut Outbox) {
-        let Some(user) = self
-            .sessions
-            .get(&conn)
-            .and_then(|session| session.user.clone())
-        else {
+        let Some(user) = self.sessions.get(&conn).and_then(|session| session.user.clone()) else {
             return;
         };
         if let Some(ticket) = push.mail
             && let Some(mail) = self.mails.get_mut(&ticket)
-            && let Some(copy) = mail
-                .copies
-                .iter_mut()
-                .find(|copy| *copy.device == *push.device)
+            && let Some(copy) = mail.copies.iter_mut().find(|copy| *copy.device == *push.device)
         {
             mail.recipient = Some(dressed(&mail.user, &push.device));
             match copy.state {
@@ -420,6 +351,9 @@ impl Shard {
                 }
                 CopyState::Storing { .. } => {
                     copy.state = CopyState::Storing { acknowledged: true };
+                    if let Some(user) = self.users.get_mut(&user) {
+                        user.queue(&push.device).settle(push.seq);
+                    }
                     return;
                 }
                 CopyState::Safe => {}
@@ -433,25 +367,18 @@ impl Shard {
         let Some(entry) = self.users.get_mut(user) else {
             return;
         };
-        let wanted = entry.sessions.iter().any(|conn| {
-            self.sessions
-                .get(conn)
-                .is_some_and(|session| session.lacks(device, seq))
-        });
-        let text = entry.text.clone();
+        let wanted = entry
+            .sessions
+            .iter()
+            .any(|conn| self.sessions.get(conn).is_some_and(|session| session.lacks(device, seq)));
         let queue = entry.queue(device);
         if wanted {
             queue.deferred.push((seq, bytes));
             return;
         }
         queue.forget(bytes);
-        self.deletions.push((
-            QueueKey {
-                user: text,
-                device: device.clone(),
-            },
-            seq,
-        ));
+        queue.settle(seq);
+        self.deletions.push((user.clone(), device.clone(), seq));
     }
 
     /// Looks again at what was kept for a session that is gone or has caught up.
@@ -462,10 +389,7 @@ impl Shard {
         let mut again = Vec::new();
         for queue in &mut entry.queues {
             again.extend(
-                queue
-                    .deferred
-                    .drain(..)
-                    .map(|(seq, bytes)| (queue.device.clone(), seq, bytes)),
+                queue.deferred.drain(..).map(|(seq, bytes)| (queue.device.clone(), seq, bytes)),
             );
         }
         for (device, seq, bytes) in again {
@@ -498,10 +422,7 @@ impl Shard {
         let Some(mail) = self.mails.get_mut(&ticket) else {
             return;
         };
-        let at = mail
-            .copies
-            .iter()
-            .position(|copy| *copy.device == *push.device);
+        let at = mail.copies.iter().position(|copy| *copy.device == *push.device);
         let Some(at) = at else { return };
         if let Some(copy) = mail.copies.get_mut(at)
             && let CopyState::Flying(holders) = &mut copy.state

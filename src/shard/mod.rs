@@ -19,6 +19,7 @@ mod seal;
 mod seen;
 pub mod session;
 pub mod stats;
+mod switch;
 mod talk;
 mod ticket;
 mod user;
@@ -36,13 +37,14 @@ use crate::store::{MailDigest, QueueKey, StoreAnswer, StoreOp};
 use crate::wire::{Ack, DeframeLimits};
 
 use effect::{Effect, Outbox};
-use input::{AccountAnswer, AccountOp, ConnId, Input, Outcome, Parcel, ReplyTo, Ticket};
+use input::{AccountAnswer, AccountOp, ConnId, Input, Outcome, Parcel, ReplyTo, Ticket, Verdict};
 use mail::Mail;
 use ring::{Ring, ShardIndex};
 pub use seal::Station;
 use seen::Seen;
 use session::{AckTo, Sessions};
 use stats::Stats;
+use switch::Switching;
 use ticket::{Reply, Stored};
 use user::User;
 
@@ -106,10 +108,7 @@ impl Default for Policy {
         Self {
             verify: Verify::Every,
             login_messages: LoginMessages::Auto,
-            framing: DeframeLimits {
-                bare_lines: true,
-                ..DeframeLimits::default()
-            },
+            framing: DeframeLimits { bare_lines: true, ..DeframeLimits::default() },
             login_ms_max: 60_000,
             frame_ms_max: 150_000,
             idle_ms_max: 128_000,
@@ -129,23 +128,10 @@ impl Default for Policy {
 /// Work on a user, done when the user has been read from the store.
 #[derive(Debug)]
 enum Work {
-    Line {
-        conn: ConnId,
-        message: Box<ReliableMessage>,
-        ack: AckTo,
-    },
-    Mail {
-        to: Id,
-        message: Box<Verified>,
-        from: Box<str>,
-        reply: ReplyTo,
-    },
-    Account {
-        of: Id,
-        asker: Id,
-        op: AccountOp,
-        reply: ReplyTo,
-    },
+    Line { conn: ConnId, message: Box<ReliableMessage>, ack: AckTo },
+    Mail { to: Id, message: Box<Verified>, from: Box<str>, reply: ReplyTo },
+    Account { of: Id, asker: Id, op: AccountOp, reply: ReplyTo },
+    Switch { message: Box<ReliableMessage>, key: String, reply: ReplyTo },
 }
 
 /// How often mail that is too old is looked for, in milliseconds.
@@ -168,6 +154,7 @@ pub struct Shard {
     loading: HashMap<Id, Vec<Work>>,
     replies: HashMap<Ticket, Reply>,
     packages: HashMap<Ticket, (Ack, usize)>,
+    switching: HashMap<Ticket, Switching>,
     mails: HashMap<Ticket, Mail>,
     /// Mail that is not safe yet, by its digest.
     flying: HashMap<MailDigest, Ticket>,
@@ -176,7 +163,7 @@ pub struct Shard {
     /// When to look at a connection again.
     due_conns: BTreeMap<(u64, ConnId), ()>,
     stored: HashMap<Ticket, Stored>,
-    deletions: Vec<(QueueKey, u64)>,
+    deletions: Vec<(Id, Arc<str>, u64)>,
     /// Account pieces of the message at hand, to be kept before it is answered.
     saves: Vec<StoreOp>,
     seen: Seen,
@@ -211,6 +198,7 @@ impl Shard {
             loading: HashMap::new(),
             replies: HashMap::new(),
             packages: HashMap::new(),
+            switching: HashMap::new(),
             mails: HashMap::new(),
             flying: HashMap::new(),
             due_mail: VecDeque::new(),
@@ -278,50 +266,23 @@ impl Shard {
             assert_eq!(bytes, session.flying_bytes, "bytes on the way add up");
         }
         for (digest, ticket) in &self.flying {
-            assert!(
-                self.mails.contains_key(ticket),
-                "mail {digest:?} on its way exists"
-            );
+            assert!(self.mails.contains_key(ticket), "mail {digest:?} on its way exists");
         }
     }
 
     fn parcel(&mut self, parcel: Parcel, out: &mut Outbox) {
         match parcel {
-            Parcel::Mail {
-                to,
-                message,
-                from,
-                reply,
-            } => {
-                self.with_user(
-                    to.clone(),
-                    Work::Mail {
-                        to,
-                        message,
-                        from,
-                        reply,
-                    },
-                    out,
-                );
+            Parcel::Mail { to, message, from, reply } => {
+                self.with_user(to.clone(), Work::Mail { to, message, from, reply }, out);
             }
             Parcel::Outcome { reply, outcome } => self.came_of(reply, outcome, out),
-            Parcel::Account {
-                of,
-                asker,
-                op,
-                reply,
-            } => {
-                self.with_user(
-                    of.clone(),
-                    Work::Account {
-                        of,
-                        asker,
-                        op,
-                        reply,
-                    },
-                    out,
-                );
+            Parcel::Account { of, asker, op, reply } => {
+                self.with_user(of.clone(), Work::Account { of, asker, op, reply }, out);
             }
+            Parcel::Switch { of, message, key, reply } => {
+                self.with_user(of, Work::Switch { message, key, reply }, out);
+            }
+            Parcel::Switched { reply, verdict } => self.judged(reply.ticket, verdict, out),
             Parcel::Answer { reply, answer } => self.answered(reply, answer, out),
         }
     }
@@ -345,9 +306,7 @@ impl Shard {
         let waiting = self.loading.entry(user.clone()).or_default();
         waiting.push(work);
         if waiting.len() == 1 {
-            let op = StoreOp::LoadUser {
-                user: Arc::from(user.as_str()),
-            };
+            let op = StoreOp::LoadUser { user: Arc::from(user.as_str()) };
             self.store(op, Stored::Load(user), out);
         }
     }
@@ -355,20 +314,21 @@ impl Shard {
     fn work(&mut self, work: Work, out: &mut Outbox) {
         match work {
             Work::Line { conn, message, ack } => self.before_login(conn, *message, ack, out),
-            Work::Mail {
-                to,
-                message,
-                from,
-                reply,
-            } => {
+            Work::Mail { to, message, from, reply } => {
                 self.take_mail(&to, &message, &from, reply, out);
             }
-            Work::Account {
-                of,
-                asker,
-                op,
-                reply,
-            } => self.account(&of, &asker, op, reply, out),
+            Work::Switch { message, key, reply } => {
+                let verdict = self.judge(*message, &key, out);
+                self.give_verdict(reply, verdict, out);
+            }
+            Work::Account { of, asker, op, reply } => self.account(&of, &asker, op, reply, out),
+        }
+    }
+
+    fn give_verdict(&mut self, reply: ReplyTo, verdict: Verdict, out: &mut Outbox) {
+        match reply.shard == self.index {
+            true => self.judged(reply.ticket, verdict, out),
+            false => self.forward(reply.shard, Parcel::Switched { reply, verdict }, out),
         }
     }
 
@@ -376,11 +336,9 @@ impl Shard {
     fn cannot(&mut self, work: Work, out: &mut Outbox) {
         match work {
             Work::Line { .. } => {}
+            Work::Switch { reply, .. } => self.give_verdict(reply, Verdict::Refused, out),
             Work::Mail { reply, .. } => {
-                let parcel = Parcel::Outcome {
-                    reply,
-                    outcome: Outcome::Failed,
-                };
+                let parcel = Parcel::Outcome { reply, outcome: Outcome::Failed };
                 match reply.shard == self.index {
                     true => self.parcel(parcel, out),
                     false => self.forward(reply.shard, parcel, out),
@@ -417,6 +375,10 @@ impl Shard {
                 self.fill(ticket, slot, Vec::new(), out);
             }
             (Stored::Load(id), StoreAnswer::User(record)) => {
+                // What is stored was taken before this station's memory begins, perhaps.
+                for digest in record.queues.iter().flat_map(|queue| &queue.digests) {
+                    self.seen.insert(*digest, self.now.mono_ms);
+                }
                 let user = User::restore(id.clone(), record, self.now.mono_ms);
                 self.users.insert(id.clone(), user);
                 for work in self.loading.remove(&id).unwrap_or_default() {
@@ -435,10 +397,15 @@ impl Shard {
                 }
             }
             (Stored::Reload(_), _) => {}
-            (Stored::Page { conn, device, from }, StoreAnswer::Page { mails, more }) => {
-                self.page(conn, &device, from, mails, more, out);
+            (Stored::Page { conn, user, device, from }, answer) => {
+                self.page_answered(conn, &user, &device, from, answer, out);
             }
-            (Stored::Page { conn, .. }, _) => self.page_failed(conn),
+            // Not deleted means given out again some time: clients know it then.
+            (Stored::Deleted { user, device, seqs }, _) => {
+                if let Some(user) = self.users.get_mut(&user) {
+                    user.queue(&device).confirm_deleted(&seqs);
+                }
+            }
             (Stored::Copy { mail, copy }, _) => self.kept(mail, copy, !failed, out),
             (Stored::Expire, StoreAnswer::Expired { queues, done }) => {
                 self.expired(queues, done);
@@ -449,9 +416,7 @@ impl Shard {
 
     /// Account pieces that could not be written are not to be believed.
     fn reload(&mut self, user: Id, out: &mut Outbox) {
-        let op = StoreOp::LoadUser {
-            user: Arc::from(user.as_str()),
-        };
+        let op = StoreOp::LoadUser { user: Arc::from(user.as_str()) };
         self.store(op, Stored::Reload(user), out);
     }
 
@@ -459,15 +424,17 @@ impl Shard {
         if self.deletions.is_empty() {
             return;
         }
-        let mut by_queue: Vec<(QueueKey, Vec<u64>)> = Vec::new();
-        for (queue, seq) in std::mem::take(&mut self.deletions) {
-            match by_queue.iter_mut().find(|(known, _)| *known == queue) {
-                Some((_, seqs)) => seqs.push(seq),
-                None => by_queue.push((queue, vec![seq])),
+        let mut by_queue: Vec<(Id, Arc<str>, Vec<u64>)> = Vec::new();
+        for (user, device, seq) in std::mem::take(&mut self.deletions) {
+            match by_queue.iter_mut().find(|(id, name, _)| *id == user && *name == device) {
+                Some((_, _, seqs)) => seqs.push(seq),
+                None => by_queue.push((user, device, vec![seq])),
             }
         }
-        for (queue, seqs) in by_queue {
-            self.store(StoreOp::Delete { queue, seqs }, Stored::Nothing, out);
+        for (user, device, seqs) in by_queue {
+            let queue = QueueKey { user: Arc::from(user.as_str()), device: device.clone() };
+            let op = StoreOp::Delete { queue, seqs: seqs.clone() };
+            self.store(op, Stored::Deleted { user, device, seqs }, out);
         }
     }
 }

@@ -15,9 +15,7 @@ pub struct Ring {
 impl Ring {
     /// A ring of so many shards, at least one.
     pub fn new(shards: u16) -> Self {
-        Self {
-            shards: shards.max(1),
-        }
+        Self { shards: shards.max(1) }
     }
 
     /// The number of shards.
@@ -36,12 +34,9 @@ impl Ring {
     /// already, and who chooses IDs to crowd one shard gains no more than with one busy ID.
     pub fn owner_of(self, id: &Id) -> ShardIndex {
         let naked = id.naked();
-        let hash = naked
-            .as_str()
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-            });
+        let hash = naked.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
         let place =
             (u128::from(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * u128::from(self.shards)) >> 64;
         ShardIndex(u16::try_from(place).unwrap_or(0))
@@ -62,9 +57,6 @@ mod tests {
             assert_eq!(owner, ring.owner_of(&id.dressed("phone").expect("dressed")));
             counts[usize::from(owner.0)] += 1;
         }
-        assert!(
-            counts.iter().all(|count| (800..1200).contains(count)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
     }
 }

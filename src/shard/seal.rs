@@ -79,9 +79,7 @@ pub(super) fn seal(
     let (data, iv) = cipher.key.encrypt(text.as_bytes()).ok()?;
     let signature = station.sign.sign(&data).ok()?;
     // A client with a terminal takes the entry of exactly that name.
-    let dressed = is_device(terminal)
-        .then(|| to.id.dressed(terminal).ok())
-        .flatten();
+    let dressed = is_device(terminal).then(|| to.id.dressed(terminal).ok()).flatten();
     let dressed = dressed.filter(|id| cipher.names.iter().any(|name| name == id.as_str()));
     let receiver = dressed.as_ref().unwrap_or(&to.id);
     let mut out = String::with_capacity(data.len() * 4 / 3 + cipher.wrapped.len() + 400);
@@ -90,9 +88,7 @@ pub(super) fn seal(
     out.push_str(",\"receiver\":");
     out.push_str(&quoted(receiver.as_str()));
     out.push_str(&format!(",\"time\":{time:.6},\"IV\":\""));
-    out.push_str(&encode::base64_encode(
-        iv.as_ref().map_or(&[][..], |iv| &iv[..]),
-    ));
+    out.push_str(&encode::base64_encode(iv.as_ref().map_or(&[][..], |iv| &iv[..])));
     out.push_str("\",\"data\":\"");
     out.push_str(&encode::base64_encode(&data));
     out.push_str("\",\"keys\":");

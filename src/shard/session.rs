@@ -101,10 +101,7 @@ impl Session {
     ) -> Self {
         // The first serial number is drawn from the same bytes, so that a client that
         // comes back never takes a new push for an old one.
-        let seed = secret
-            .iter()
-            .take(8)
-            .fold(0_u64, |n, byte| (n << 8) | u64::from(*byte));
+        let seed = secret.iter().take(8).fold(0_u64, |n, byte| (n << 8) | u64::from(*byte));
         Self {
             peer,
             key: encode::hex_encode(&secret),
@@ -158,15 +155,11 @@ impl Session {
         }
         let unread = match &self.reading {
             Reading::Idle | Reading::Live => false,
-            Reading::Behind { cursors, .. } => cursors
-                .iter()
-                .any(|(queue, from)| **queue == *device && *from <= seq),
+            Reading::Behind { cursors, .. } => {
+                cursors.iter().any(|(queue, from)| **queue == *device && *from <= seq)
+            }
         };
-        unread
-            || self
-                .flying
-                .values()
-                .any(|p| p.seq == seq && *p.device == *device)
+        unread || self.flying.values().any(|p| p.seq == seq && *p.device == *device)
     }
 }
 

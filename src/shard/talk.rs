@@ -41,9 +41,7 @@ impl Shard {
     ) {
         self.stats.heard += 1;
         let opened = self.open(conn, &message);
-        let read = opened
-            .and_then(|bytes| text::parse(&bytes).ok())
-            .map(Content::read);
+        let read = opened.and_then(|bytes| text::parse(&bytes).ok()).map(Content::read);
         let ticket = self.expect(conn, &message, ack, sink, out);
         let content = match read {
             Some(Ok(content)) => content,
@@ -73,13 +71,7 @@ impl Shard {
                 g != "stations@everywhere"
             }));
         }
-        let question = Question {
-            conn,
-            message: &message,
-            content: &content,
-            ticket,
-            slot: 0,
-        };
+        let question = Question { conn, message: &message, content: &content, ticket, slot: 0 };
         match &content.body {
             Body::Array(parts) if !parts.is_empty() => self.hear_array(&question, parts, out),
             Body::Forward(secrets) if !secrets.is_empty() => {
@@ -102,22 +94,15 @@ impl Shard {
         let broadcast = message.receiver().is_broadcast();
         let mut origin = message.envelope(&mut self.parser);
         origin.insert("signature".into(), message.signature_text().into());
-        let bytes = if sink == Sink::Conn {
-            message.raw().len()
-        } else {
-            0
-        };
+        let bytes = if sink == Sink::Conn { message.raw().len() } else { 0 };
         let reply = Reply {
             conn,
             user: message.sender().naked(),
             ack,
             origin,
-            group: message
-                .group()
-                .map(|g| g.as_str().to_owned())
-                .filter(|_| !message.is_plain()),
+            group: message.group().map(|g| g.as_str().to_owned()).filter(|_| !message.is_plain()),
             introduce: broadcast || message.is_plain(),
-            wrap: Wrap::Plain,
+            wrap: Wrap::Apart,
             slots: vec![Vec::new()],
             left: 1,
             sink,
@@ -151,11 +136,7 @@ impl Shard {
         for (slot, part) in (first..).zip(parts.iter().take(count)) {
             match Content::read(part.clone()) {
                 Ok(content) => {
-                    let inner = Question {
-                        content: &content,
-                        slot,
-                        ..*question
-                    };
+                    let inner = Question { content: &content, slot, ..*question };
                     self.respond(&inner, out);
                 }
                 Err(error) => {
@@ -219,12 +200,7 @@ impl Shard {
                 };
                 self.ask_account(question, did.as_deref(), op, "Meta command error.", out);
             }
-            Command::Documents {
-                did,
-                meta,
-                documents,
-                last_time,
-            } => {
+            Command::Documents { did, meta, documents, last_time } => {
                 let op = match documents {
                     Some(documents) => AccountOp::DocumentsUpload {
                         meta: meta.clone(),
@@ -237,18 +213,8 @@ impl Shard {
                 };
                 self.ask_account(question, did.as_deref(), op, "Document command error.", out);
             }
-            Command::Login {
-                did,
-                station,
-                terminal,
-            } => {
-                self.login(
-                    question,
-                    did.as_deref(),
-                    station.as_deref(),
-                    terminal.as_deref(),
-                    out,
-                );
+            Command::Login { did, station, terminal } => {
+                self.login(question, did.as_deref(), station.as_deref(), terminal.as_deref(), out);
             }
             Command::Report { title } => self.report(question, title, out),
             Command::Ans { names } => self.ans(question, names, out),
@@ -306,46 +272,17 @@ impl Shard {
         error: &'static str,
         out: &mut Outbox,
     ) {
-        let of = did
-            .and_then(|did| self.names.read(did))
-            .map(|id| id.naked());
+        let of = did.and_then(|did| self.names.read(did)).map(|id| id.naked());
         let Some(of) = of.filter(|id| !id.is_broadcast()) else {
-            return self.say(
-                question.ticket,
-                question.slot,
-                ReceiptText::plain(error),
-                out,
-            );
+            return self.say(question.ticket, question.slot, ReceiptText::plain(error), out);
         };
         let asker = question.message.sender().clone();
-        let reply = ReplyTo {
-            shard: self.index,
-            ticket: question.ticket,
-            slot: question.slot,
-        };
+        let reply = ReplyTo { shard: self.index, ticket: question.ticket, slot: question.slot };
         let owner = self.ring.owner_of(&of);
         if owner == self.index {
-            self.with_user(
-                of.clone(),
-                Work::Account {
-                    of,
-                    asker,
-                    op,
-                    reply,
-                },
-                out,
-            );
+            self.with_user(of.clone(), Work::Account { of, asker, op, reply }, out);
         } else {
-            self.forward(
-                owner,
-                Parcel::Account {
-                    of,
-                    asker,
-                    op,
-                    reply,
-                },
-                out,
-            );
+            self.forward(owner, Parcel::Account { of, asker, op, reply }, out);
         }
     }
 
@@ -365,34 +302,19 @@ impl Shard {
         let mut contents = Vec::new();
         match said {
             title::PING => {
-                contents.push(command::handshake(
-                    self.stamp(),
-                    title::PONG,
-                    offered,
-                    remote,
-                ));
+                contents.push(command::handshake(self.stamp(), title::PONG, offered, remote));
             }
             title::PONG => {}
             title::HELLO if offered.is_some_and(|offered| same_text(offered, &key)) => {
                 self.log_in(question.conn, question.message);
-                contents.push(command::handshake(
-                    self.stamp(),
-                    title::SUCCESS,
-                    Some(&key),
-                    remote,
-                ));
+                contents.push(command::handshake(self.stamp(), title::SUCCESS, Some(&key), remote));
                 contents.extend(self.other_devices(question.conn, question.message.sender()));
                 if let Some(reply) = self.replies.get_mut(&question.ticket) {
                     reply.after = After::Begin;
                 }
             }
             title::HELLO => {
-                contents.push(command::handshake(
-                    self.stamp(),
-                    title::AGAIN,
-                    Some(&key),
-                    remote,
-                ));
+                contents.push(command::handshake(self.stamp(), title::AGAIN, Some(&key), remote));
             }
             other => {
                 let said = ReceiptText::new(
@@ -406,11 +328,8 @@ impl Shard {
         self.fill(question.ticket, question.slot, contents, out);
     }
 
-    /// The visas of a user's other devices, for who can read them beside the handshake.
+    /// The visas of a user's other devices.
     fn other_devices(&mut self, conn: ConnId, user: &Id) -> Option<Map<String, Value>> {
-        if !self.reads_arrays(conn) {
-            return None;
-        }
         let own = self.sessions.get(&conn)?.terminal.clone();
         let stamp = self.stamp();
         let user = self.users.get(&user.naked())?;
@@ -459,17 +378,12 @@ impl Shard {
             return self.say(question.ticket, question.slot, said, out);
         }
         let json = bytes::Bytes::from(text::write(&Value::Array(user.logins.clone())));
-        let op = crate::store::StoreOp::SaveLogins {
-            user: user.text.clone(),
-            json,
-        };
+        let op = crate::store::StoreOp::SaveLogins { user: user.text.clone(), json };
         let here = station
             .and_then(|s| self.names.read(s))
             .is_some_and(|s| s.is_same_as(&self.station.id));
-        let ours = self
-            .sessions
-            .get(&question.conn)
-            .is_some_and(|s| s.user.as_ref() == Some(&naked));
+        let ours =
+            self.sessions.get(&question.conn).is_some_and(|s| s.user.as_ref() == Some(&naked));
         // Where the user is elsewhere now, the reference is silent, and clients expect no more.
         let contents = if here && ours {
             self.set_active(question.conn, true, out);
@@ -526,12 +440,7 @@ impl Shard {
         match said {
             "online" | "offline" if !ours => {
                 let key = self.sessions.get(&question.conn).map(|s| s.key.clone());
-                contents.push(command::handshake(
-                    self.stamp(),
-                    title::AGAIN,
-                    key.as_deref(),
-                    None,
-                ));
+                contents.push(command::handshake(self.stamp(), title::AGAIN, key.as_deref(), None));
             }
             "online" => {
                 self.set_active(question.conn, true, out);
@@ -571,12 +480,7 @@ impl Shard {
         } else {
             Some(command::ans(self.stamp(), names, records, missed))
         };
-        self.fill(
-            question.ticket,
-            question.slot,
-            contents.into_iter().collect(),
-            out,
-        );
+        self.fill(question.ticket, question.slot, contents.into_iter().collect(), out);
     }
 
     /// Asks a connection that is not logged in to sign its session key.
@@ -629,10 +533,6 @@ impl Shard {
 }
 
 /// Compares two texts without telling by the time how much of them is the same.
-fn same_text(a: &str, b: &str) -> bool {
-    a.len() == b.len()
-        && a.bytes()
-            .zip(b.bytes())
-            .fold(0, |diff, (x, y)| diff | (x ^ y))
-            == 0
+pub(super) fn same_text(a: &str, b: &str) -> bool {
+    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |diff, (x, y)| diff | (x ^ y)) == 0
 }

@@ -10,7 +10,7 @@ use super::input::{AccountAnswer, ConnId, Outcome, Parcel, ReplyTo, Ticket};
 use super::session::AckTo;
 use crate::proto::command::{self, ReceiptText, Stamp};
 use crate::proto::id::Id;
-use serde_json::json;
+use crate::proto::json;
 
 /// The answer to one message: gathered slot by slot, sent when the last is there.
 #[derive(Debug)]
@@ -39,9 +39,10 @@ pub(super) struct Reply {
 /// How several contents become one answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wrap {
-    /// One as it is, several as an array.
-    Plain,
-    /// Always an array, as the question was one.
+    /// Each as a message of its own, in order: not every client reads arrays, and those that do
+    /// know inside them only the names of their own generation.
+    Apart,
+    /// One array, as the question was one.
     Array,
     /// Messages inside a forward content.
     Forward,
@@ -70,26 +71,17 @@ pub(super) enum Stored {
     /// Nobody.
     Nothing,
     /// An answer that may be given when it is kept.
-    Answer {
-        reply: ReplyTo,
-        answer: AccountAnswer,
-    },
+    Answer { reply: ReplyTo, answer: AccountAnswer },
     /// A slot that holds an answer back until then.
-    Slot {
-        ticket: Ticket,
-        slot: usize,
-        user: Id,
-    },
+    Slot { ticket: Ticket, slot: usize, user: Id },
     /// Work on a user that is being read.
     Load(Id),
     /// Account pieces are read again after a failed write.
     Reload(Id),
     /// A session reads its mail.
-    Page {
-        conn: ConnId,
-        device: Arc<str>,
-        from: u64,
-    },
+    Page { conn: ConnId, user: Id, device: Arc<str>, from: u64 },
+    /// Messages are being deleted.
+    Deleted { user: Id, device: Arc<str>, seqs: Vec<u64> },
     /// A copy of a mail is being kept.
     Copy { mail: Ticket, copy: usize },
     /// Old mail is being thrown out.
@@ -104,10 +96,7 @@ impl Shard {
 
     pub(super) fn stamp(&mut self) -> Stamp {
         self.last_sn = self.last_sn % 0x7fff_ffff + 1;
-        Stamp {
-            sn: self.last_sn,
-            time: self.now.wall_s(),
-        }
+        Stamp { sn: self.last_sn, time: self.now.wall_s() }
     }
 
     /// Gives the answer about an account to whoever asked.
@@ -128,12 +117,7 @@ impl Shard {
             AccountAnswer::Meta { did, meta } => {
                 contents.push(command::meta(self.stamp(), &did, meta));
             }
-            AccountAnswer::Documents {
-                did,
-                meta,
-                documents,
-                logins,
-            } => {
+            AccountAnswer::Documents { did, meta, documents, logins } => {
                 contents.push(command::documents(self.stamp(), &did, meta, documents));
                 if !logins.is_empty() {
                     contents.push(command::forward(self.stamp(), logins));
@@ -149,7 +133,7 @@ impl Shard {
             Outcome::Delivered { recipient } => {
                 self.stats.delivered += 1;
                 ReceiptText::plain("Message delivered.")
-                    .with(json!({"recipient": recipient.as_str()}))
+                    .with(serde_json::json!({"recipient": recipient.as_str()}))
             }
             Outcome::Cached => {
                 self.stats.cached += 1;
@@ -158,14 +142,14 @@ impl Shard {
             Outcome::Full => ReceiptText::new(
                 "Message not accepted.",
                 "Message not accepted: ${reason}.",
-                json!({"reason": "the receiver's mailbox is full"}),
+                serde_json::json!({"reason": "the receiver's mailbox is full"}),
             ),
             Outcome::Failed => {
                 self.fail(reply.ticket);
                 ReceiptText::new(
                     "Message not accepted.",
                     "Message not accepted: ${reason}.",
-                    json!({"reason": "the station cannot store it now"}),
+                    serde_json::json!({"reason": "the station cannot store it now"}),
                 )
             }
         };
@@ -217,28 +201,25 @@ impl Shard {
     }
 
     fn finish(&mut self, mut reply: Reply, out: &mut Outbox) {
-        let mut contents: Vec<_> = reply.slots.drain(..).flatten().collect();
-        let message = if contents.is_empty() {
-            None
-        } else {
-            let single = contents.len() == 1 && reply.wrap == Wrap::Plain;
-            let content = match reply.wrap {
-                Wrap::Forward => {
-                    let secrets = contents.into_iter().map(Value::Object).collect();
-                    command::forward(self.stamp(), secrets)
-                }
-                _ if single => contents.swap_remove(0),
-                _ => command::array(self.stamp(), contents),
-            };
-            self.sealed(reply.conn, &reply.user, &content, reply.introduce)
+        let contents: Vec<_> = reply.slots.drain(..).flatten().collect();
+        let contents = match reply.wrap {
+            _ if contents.is_empty() => contents,
+            Wrap::Apart => contents,
+            Wrap::Array => vec![command::array(self.stamp(), contents)],
+            Wrap::Forward => {
+                let secrets = contents.into_iter().map(Value::Object).collect();
+                vec![command::forward(self.stamp(), secrets)]
+            }
         };
+        let mut messages = Vec::with_capacity(contents.len());
+        for content in contents {
+            let introduce = reply.introduce && messages.is_empty();
+            messages.extend(self.sealed(reply.conn, &reply.user, &content, introduce));
+        }
         match reply.sink {
             Sink::Slot(parent, slot) => {
-                let value = message.and_then(|bytes| crate::proto::json::parse(&bytes).ok());
-                let inner = match value {
-                    Some(Value::Object(map)) => vec![map],
-                    _ => Vec::new(),
-                };
+                let inner = messages.iter().filter_map(|bytes| json::parse_object(bytes).ok());
+                let inner = inner.collect();
                 if reply.failed {
                     self.fail(parent);
                 }
@@ -249,7 +230,7 @@ impl Shard {
                 if !reply.failed {
                     self.acknowledge(reply.conn, reply.ack, out);
                 }
-                if let Some(bytes) = message {
+                for bytes in messages {
                     self.send_message(reply.conn, bytes, out);
                 }
                 if reply.after == After::Begin {
@@ -265,6 +246,6 @@ pub(super) fn storage_failed() -> ReceiptText {
     ReceiptText::new(
         "Station error.",
         "Station error: ${reason}.",
-        json!({"reason": "the station cannot store it now, try again later"}),
+        serde_json::json!({"reason": "the station cannot store it now, try again later"}),
     )
 }

@@ -1,5 +1,6 @@
 //! What the owner shard knows of one user: account, sessions, queues.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -45,6 +46,11 @@ pub(super) struct Queue {
     pub(super) stored_seq: u64,
     /// Acknowledged by one session while another still has to get it: place and length.
     pub(super) deferred: Vec<(u64, usize)>,
+    /// Acknowledged, but perhaps still in the store: a page that is read now may show them.
+    gone: HashSet<u64>,
+    /// Those of `gone` that the store has deleted while a page was being read.
+    deleted: Vec<u64>,
+    pages_asked: u32,
 }
 
 impl User {
@@ -70,12 +76,7 @@ impl User {
             Some(Value::Array(list)) => list,
             _ => Vec::new(),
         };
-        let last_seq = record
-            .queues
-            .iter()
-            .map(|queue| queue.last_seq)
-            .max()
-            .unwrap_or(0);
+        let last_seq = record.queues.iter().map(|queue| queue.last_seq).max().unwrap_or(0);
         Self {
             text: Arc::from(id.as_str()),
             id,
@@ -142,10 +143,7 @@ impl User {
     }
 
     pub(super) fn queue(&mut self, device: &str) -> &mut Queue {
-        let at = self
-            .queues
-            .iter()
-            .position(|queue| *queue.device == *device);
+        let at = self.queues.iter().position(|queue| *queue.device == *device);
         let at = at.unwrap_or_else(|| {
             self.queues.push(Queue::new(device));
             self.queues.len() - 1
@@ -154,33 +152,21 @@ impl User {
     }
 
     pub(super) fn documents_json(&self) -> Value {
-        self.documents
-            .iter()
-            .map(|d| Value::Object(d.to_map()))
-            .collect()
+        self.documents.iter().map(|d| Value::Object(d.to_map())).collect()
     }
 
     /// Whether nothing is lost when this entry is forgotten and read again when needed.
     pub(super) fn is_idle(&self) -> bool {
-        self.sessions.is_empty()
-            && self
-                .queues
-                .iter()
-                .all(|q| q.asked_seq == q.stored_seq && q.deferred.is_empty())
+        self.sessions.is_empty() && self.queues.iter().all(Queue::is_idle)
     }
 
     /// Keeps a login record; answers whether it is newer than the one of that device.
     pub(super) fn keep_login(&mut self, command: &Map<String, Value>, message: Value) -> bool {
         let device = |map: &Map<String, Value>| {
-            map.get("terminal")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
+            map.get("terminal").and_then(Value::as_str).unwrap_or_default().to_owned()
         };
         let time = |map: &Map<String, Value>| {
-            map.get("time")
-                .and_then(crate::proto::content::seconds)
-                .unwrap_or(0.0)
+            map.get("time").and_then(crate::proto::content::seconds).unwrap_or(0.0)
         };
         let old = self.logins.iter().position(|record| {
             record
@@ -189,18 +175,13 @@ impl User {
                 .is_some_and(|c| device(c) == device(command))
         });
         if let Some(at) = old {
-            let stored = self
-                .logins
-                .get(at)
-                .and_then(|r| r.get("cmd"))
-                .and_then(Value::as_object);
+            let stored = self.logins.get(at).and_then(|r| r.get("cmd")).and_then(Value::as_object);
             if stored.is_some_and(|stored| time(stored) > time(command)) {
                 return false;
             }
             self.logins.remove(at);
         }
-        self.logins
-            .insert(0, serde_json::json!({"cmd": command, "msg": message}));
+        self.logins.insert(0, serde_json::json!({"cmd": command, "msg": message}));
         self.logins.truncate(LOGINS_MAX);
         true
     }
@@ -220,17 +201,59 @@ impl Queue {
             asked_seq: 0,
             stored_seq: 0,
             deferred: Vec::new(),
+            gone: HashSet::new(),
+            deleted: Vec::new(),
+            pages_asked: 0,
         }
     }
 
     fn restore(summary: QueueSummary) -> Self {
         Self {
-            device: summary.device,
             count: summary.count,
             bytes: summary.bytes,
             asked_seq: summary.last_seq,
             stored_seq: summary.last_seq,
-            deferred: Vec::new(),
+            ..Self::new(&summary.device)
+        }
+    }
+
+    /// Whether nothing is under way that would be forgotten with it.
+    fn is_idle(&self) -> bool {
+        self.asked_seq == self.stored_seq
+            && self.deferred.is_empty()
+            && self.gone.is_empty()
+            && self.pages_asked == 0
+    }
+
+    /// A message has been acknowledged: it is not to be given out again.
+    pub(super) fn settle(&mut self, seq: u64) {
+        self.gone.insert(seq);
+    }
+
+    pub(super) fn is_settled(&self, seq: u64) -> bool {
+        self.gone.contains(&seq)
+    }
+
+    /// The store has deleted messages: pages asked for from now on do not show them.
+    pub(super) fn confirm_deleted(&mut self, seqs: &[u64]) {
+        self.deleted.extend(seqs);
+        self.forget_deleted();
+    }
+
+    pub(super) fn page_asked(&mut self) {
+        self.pages_asked += 1;
+    }
+
+    pub(super) fn page_answered(&mut self) {
+        self.pages_asked = self.pages_asked.saturating_sub(1);
+    }
+
+    /// Call when the messages of a page have been looked at.
+    pub(super) fn forget_deleted(&mut self) {
+        if self.pages_asked == 0 {
+            for seq in self.deleted.drain(..) {
+                self.gone.remove(&seq);
+            }
         }
     }
 

@@ -9,10 +9,7 @@ const POLYNOMIAL: u32 = 0x82F6_3B78;
 static TABLES: [[u32; 256]; 8] = tables();
 
 #[expect(clippy::cast_possible_truncation, reason = "the index stays below 256")]
-#[expect(
-    clippy::indexing_slicing,
-    reason = "runs at compile time, over constant bounds"
-)]
+#[expect(clippy::indexing_slicing, reason = "runs at compile time, over constant bounds")]
 const fn tables() -> [[u32; 256]; 8] {
     let mut tables = [[0_u32; 256]; 8];
     let mut index = 0;
@@ -20,11 +17,7 @@ const fn tables() -> [[u32; 256]; 8] {
         let mut value = index as u32;
         let mut bit = 0;
         while bit < 8 {
-            value = if value & 1 == 1 {
-                (value >> 1) ^ POLYNOMIAL
-            } else {
-                value >> 1
-            };
+            value = if value & 1 == 1 { (value >> 1) ^ POLYNOMIAL } else { value >> 1 };
             bit += 1;
         }
         tables[0][index] = value;
@@ -69,10 +62,7 @@ fn update(mut state: u32, bytes: &[u8]) -> u32 {
     state
 }
 
-#[expect(
-    clippy::indexing_slicing,
-    reason = "a byte cannot leave a table of 256"
-)]
+#[expect(clippy::indexing_slicing, reason = "a byte cannot leave a table of 256")]
 #[inline]
 fn at(table: &[u32; 256], index: u8) -> u32 {
     table[usize::from(index)]

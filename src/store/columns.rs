@@ -91,11 +91,7 @@ mod tests {
     #[test]
     fn names_are_told_apart() {
         for (index, column) in ALL.iter().enumerate() {
-            assert!(
-                ALL.iter()
-                    .skip(index + 1)
-                    .all(|other| other.name != column.name)
-            );
+            assert!(ALL.iter().skip(index + 1).all(|other| other.name != column.name));
             assert!(!column.name.contains(':'));
         }
     }

@@ -44,10 +44,7 @@ pub enum StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full => write!(
-                f,
-                "the disk is full: free some space, nothing else is needed"
-            ),
+            Self::Full => write!(f, "the disk is full: free some space, nothing else is needed"),
             Self::Damaged { what, key } => write!(
                 f,
                 "{what} damaged on disk at {key}: check the disk; if the store no longer opens, \
@@ -63,10 +60,7 @@ impl fmt::Display for StoreError {
                  program, or restore a backup from before the upgrade"
             ),
             Self::Denied { path, text } => {
-                write!(
-                    f,
-                    "{path} cannot be used ({text}): check its owner and permissions"
-                )
+                write!(f, "{path} cannot be used ({text}): check its owner and permissions")
             }
             Self::Io(text) => write!(f, "the disk or the system failed: {text}"),
             Self::Closed => write!(f, "the store is being closed"),
@@ -83,10 +77,7 @@ mod tests {
 
     #[test]
     fn an_error_names_the_folder_and_the_way_out() {
-        let text = StoreError::Locked {
-            path: "/var/lib/dims".into(),
-        }
-        .to_string();
+        let text = StoreError::Locked { path: "/var/lib/dims".into() }.to_string();
         assert!(text.contains("/var/lib/dims") && text.contains("stop that one"));
         let text = StoreError::NewerFormat { found: 9, known: 1 }.to_string();
         assert!(text.contains('9') && text.contains("up to 1"));

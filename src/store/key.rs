@@ -77,16 +77,12 @@ pub fn parse_mail_key(key: &[u8]) -> Result<(QueueKey, u64), KeyError> {
 
 /// The queue's part of a message's key, to compare neighbours without taking them apart.
 pub fn queue_part(key: &[u8]) -> Result<&[u8], KeyError> {
-    key.split_last_chunk::<8>()
-        .map(|(front, _)| front)
-        .ok_or(KeyError)
+    key.split_last_chunk::<8>().map(|(front, _)| front).ok_or(KeyError)
 }
 
 /// The place of a message's key.
 pub fn seq_part(key: &[u8]) -> Result<u64, KeyError> {
-    key.split_last_chunk::<8>()
-        .map(|(_, seq)| u64::from_be_bytes(*seq))
-        .ok_or(KeyError)
+    key.split_last_chunk::<8>().map(|(_, seq)| u64::from_be_bytes(*seq)).ok_or(KeyError)
 }
 
 /// From the first to just behind the last message of a user, over all devices.
@@ -161,10 +157,7 @@ fn take_text(key: &[u8]) -> Result<(Arc<str>, &[u8]), KeyError> {
     let mut text = Vec::new();
     let mut rest = key;
     loop {
-        let zero = rest
-            .iter()
-            .position(|&byte| byte == ESCAPE)
-            .ok_or(KeyError)?;
+        let zero = rest.iter().position(|&byte| byte == ESCAPE).ok_or(KeyError)?;
         let (piece, tail) = rest.split_at(zero);
         text.extend_from_slice(piece);
         match tail {
@@ -207,9 +200,7 @@ mod tests {
         for _ in 0..60 {
             let mut text = String::new();
             for _ in 0..state % 9 {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 text.push(
                     ['\0', '\u{1}', '\u{2}', 'a', '\u{ff}', '@', '/', '\u{7f}']
                         [(state >> 61) as usize],
@@ -223,10 +214,7 @@ mod tests {
     }
 
     fn queue(user: &str, device: &str) -> QueueKey {
-        QueueKey {
-            user: user.into(),
-            device: device.into(),
-        }
+        QueueKey { user: user.into(), device: device.into() }
     }
 
     #[test]
@@ -246,10 +234,7 @@ mod tests {
             }
         }
         all.sort_by(|a, b| a.0.cmp(&b.0));
-        assert!(
-            all.windows(2)
-                .all(|two| (two[0].0 == two[1].0) == (two[0].1 == two[1].1))
-        );
+        assert!(all.windows(2).all(|two| (two[0].0 == two[1].0) == (two[0].1 == two[1].1)));
         assert!(all.windows(2).all(|two| two[0].1 <= two[1].1));
     }
 
@@ -275,11 +260,7 @@ mod tests {
     #[test]
     fn account_keys_come_back() {
         for user in texts() {
-            for part in [
-                AccountPart::Meta,
-                AccountPart::Documents,
-                AccountPart::Logins,
-            ] {
+            for part in [AccountPart::Meta, AccountPart::Documents, AccountPart::Logins] {
                 let key = account_key(&user, part);
                 assert_eq!(parse_account_key(&key), Ok((user.as_str().into(), part)));
             }
@@ -288,26 +269,14 @@ mod tests {
 
     #[test]
     fn foreign_bytes_are_refused_and_still_readable() {
-        for key in [
-            &b""[..],
-            b"a",
-            b"a\0",
-            b"a\0\x01",
-            b"a\0\x03\x01",
-            b"\xff\0\x01\x01",
-            b"a\0\x01\x04",
-        ] {
+        for key in
+            [&b""[..], b"a", b"a\0", b"a\0\x01", b"a\0\x03\x01", b"\xff\0\x01\x01", b"a\0\x01\x04"]
+        {
             assert_eq!(parse_mail_key(key), Err(KeyError));
             assert_eq!(parse_account_key(key), Err(KeyError));
             assert!(readable(key).is_ascii());
         }
-        assert_eq!(
-            &*readable(&mail_key(&queue("hulk", "pad"), 7)),
-            "hulk/pad 7"
-        );
-        assert_eq!(
-            &*readable(&account_key("hulk", AccountPart::Meta)),
-            "hulk Meta"
-        );
+        assert_eq!(&*readable(&mail_key(&queue("hulk", "pad"), 7)), "hulk/pad 7");
+        assert_eq!(&*readable(&account_key("hulk", AccountPart::Meta)), "hulk Meta");
     }
 }

@@ -184,12 +184,9 @@ impl Inner {
                 StoreAnswer::Deleted
             }
             StoreOp::LoadUser { user } => StoreAnswer::User(self.load(user)),
-            StoreOp::Page {
-                queue,
-                from_seq,
-                count_max,
-                bytes_max,
-            } => self.page(queue, *from_seq, *count_max, *bytes_max),
+            StoreOp::Page { queue, from_seq, count_max, bytes_max } => {
+                self.page(queue, *from_seq, *count_max, *bytes_max)
+            }
             StoreOp::Expire { before_ms, limit } => self.expire(*before_ms, *limit),
             StoreOp::Flush => StoreAnswer::Saved(Durable::proven()),
         }
@@ -230,11 +227,7 @@ impl Inner {
             let Ok((queue, seq)) = key::parse_mail_key(key) else {
                 continue;
             };
-            if record
-                .queues
-                .last()
-                .is_none_or(|last| last.device != queue.device)
-            {
+            if record.queues.last().is_none_or(|last| last.device != queue.device) {
                 record.queues.push(QueueSummary {
                     device: queue.device,
                     count: 0,
@@ -275,10 +268,8 @@ impl Inner {
         let mut gone = Vec::new();
         let from = std::mem::take(&mut self.expire_from);
         let mut done = true;
-        for (looked, (key, mail)) in self
-            .mails
-            .range((Bound::Included(from), Bound::Unbounded))
-            .enumerate()
+        for (looked, (key, mail)) in
+            self.mails.range((Bound::Included(from), Bound::Unbounded)).enumerate()
         {
             if looked >= EXPIRE_HEADS_MAX || gone.len() >= limit {
                 self.expire_from.clone_from(key);
@@ -297,11 +288,7 @@ impl Inner {
                     last.seqs.push(seq);
                     last.bytes += bytes;
                 }
-                _ => queues.push(ExpiredQueue {
-                    queue,
-                    seqs: vec![seq],
-                    bytes,
-                }),
+                _ => queues.push(ExpiredQueue { queue, seqs: vec![seq], bytes }),
             }
             gone.push(key.clone());
         }
@@ -317,26 +304,15 @@ mod tests {
     use super::*;
 
     fn queue(user: &str) -> QueueKey {
-        QueueKey {
-            user: user.into(),
-            device: "pad".into(),
-        }
+        QueueKey { user: user.into(), device: "pad".into() }
     }
 
     fn mail(received_ms: u64) -> Mail {
-        Mail {
-            received_ms,
-            digest: [1; 16],
-            body: Bytes::from_static(b"hello"),
-        }
+        Mail { received_ms, digest: [1; 16], body: Bytes::from_static(b"hello") }
     }
 
     fn put(user: &str, seq: u64) -> StoreOp {
-        StoreOp::Enqueue {
-            queue: queue(user),
-            seq,
-            mail: mail(seq),
-        }
+        StoreOp::Enqueue { queue: queue(user), seq, mail: mail(seq) }
     }
 
     fn page(
@@ -345,12 +321,7 @@ mod tests {
         count_max: usize,
         bytes_max: usize,
     ) -> (Vec<u64>, bool) {
-        match store.read(&StoreOp::Page {
-            queue: queue("hulk"),
-            from_seq,
-            count_max,
-            bytes_max,
-        }) {
+        match store.read(&StoreOp::Page { queue: queue("hulk"), from_seq, count_max, bytes_max }) {
             StoreAnswer::Page { mails, more } => (mails.iter().map(|mail| mail.0).collect(), more),
             other => panic!("{other:?}"),
         }
@@ -359,14 +330,7 @@ mod tests {
     #[test]
     fn a_page_ends_at_its_bounds_but_gives_one() {
         let store = MemoryStore::new();
-        store
-            .commit(&[
-                put("hulk", 1),
-                put("hulk", 2),
-                put("hulk", 3),
-                put("moki", 2),
-            ])
-            .unwrap();
+        store.commit(&[put("hulk", 1), put("hulk", 2), put("hulk", 3), put("moki", 2)]).unwrap();
         assert_eq!(page(&store, 0, 9, 99), (vec![1, 2, 3], false));
         assert_eq!(page(&store, 2, 9, 99), (vec![2, 3], false));
         assert_eq!(page(&store, 0, 2, 99), (vec![1, 2], true));
@@ -380,12 +344,7 @@ mod tests {
     fn a_crash_keeps_what_was_saved_and_may_bring_back_what_was_deleted() {
         let store = MemoryStore::new();
         store.commit(&[put("hulk", 1), put("hulk", 2)]).unwrap();
-        store
-            .commit(&[StoreOp::Delete {
-                queue: queue("hulk"),
-                seqs: vec![1, 2, 7],
-            }])
-            .unwrap();
+        store.commit(&[StoreOp::Delete { queue: queue("hulk"), seqs: vec![1, 2, 7] }]).unwrap();
         assert_eq!(store.mail_count(), 0);
         assert_eq!(store.crash_keeping(1), 1);
         assert_eq!(page(&store, 0, 9, 99).0, [2]);
@@ -402,61 +361,39 @@ mod tests {
     fn faults_hit_the_op_or_commit_that_was_named() {
         let store = MemoryStore::new();
         store.fail_op(1, StoreError::Closed);
-        let answers = store
-            .commit(&[put("hulk", 1), put("hulk", 2), put("hulk", 3)])
-            .unwrap();
+        let answers = store.commit(&[put("hulk", 1), put("hulk", 2), put("hulk", 3)]).unwrap();
         assert_eq!(answers[1], StoreAnswer::Failed(StoreError::Closed));
         assert_eq!(page(&store, 0, 9, 99).0, [1, 3]);
         store.fail_commit(0, StoreError::Full);
         assert_eq!(store.commit(&[put("hulk", 4)]), Err(StoreError::Full));
         store.set_full(true);
-        let delete = StoreOp::Delete {
-            queue: queue("hulk"),
-            seqs: vec![1],
-        };
+        let delete = StoreOp::Delete { queue: queue("hulk"), seqs: vec![1] };
         let answers = store.commit(&[put("hulk", 5), delete]).unwrap();
-        assert_eq!(
-            answers,
-            [StoreAnswer::Failed(StoreError::Full), StoreAnswer::Deleted]
-        );
+        assert_eq!(answers, [StoreAnswer::Failed(StoreError::Full), StoreAnswer::Deleted]);
         assert_eq!(page(&store, 0, 9, 99).0, [3]);
         assert!(store.damage_mail(&queue("hulk"), 3));
-        assert_eq!(
-            (store.damage().count, page(&store, 0, 9, 99).0.len()),
-            (1, 0)
-        );
+        assert_eq!((store.damage().count, page(&store, 0, 9, 99).0.len()), (1, 0));
     }
 
     #[test]
     fn expiry_goes_on_where_it_stopped_and_begins_again() {
         let store = MemoryStore::new();
-        let ops: Vec<_> = (1..=3)
-            .flat_map(|seq| [put("hulk", seq), put("moki", seq)])
-            .collect();
+        let ops: Vec<_> = (1..=3).flat_map(|seq| [put("hulk", seq), put("moki", seq)]).collect();
         store.commit(&ops).unwrap();
-        let step = || match store
-            .commit(&[StoreOp::Expire {
-                before_ms: 3,
-                limit: 3,
-            }])
-            .unwrap()
-            .pop()
-        {
-            Some(StoreAnswer::Expired { queues, done }) => (
-                queues
-                    .iter()
-                    .map(|q| (q.queue.user.to_string(), q.seqs.clone(), q.bytes))
-                    .collect::<Vec<_>>(),
-                done,
-            ),
-            other => panic!("{other:?}"),
-        };
+        let step =
+            || match store.commit(&[StoreOp::Expire { before_ms: 3, limit: 3 }]).unwrap().pop() {
+                Some(StoreAnswer::Expired { queues, done }) => (
+                    queues
+                        .iter()
+                        .map(|q| (q.queue.user.to_string(), q.seqs.clone(), q.bytes))
+                        .collect::<Vec<_>>(),
+                    done,
+                ),
+                other => panic!("{other:?}"),
+            };
         assert_eq!(
             step(),
-            (
-                vec![("hulk".into(), vec![1, 2], 10), ("moki".into(), vec![1], 5)],
-                false
-            )
+            (vec![("hulk".into(), vec![1, 2], 10), ("moki".into(), vec![1], 5)], false)
         );
         assert_eq!(step(), (vec![("moki".into(), vec![2], 5)], true));
         assert_eq!(step(), (vec![], true));
@@ -473,31 +410,16 @@ mod tests {
                 put("hulk", 1),
                 put("hulk", 2),
                 put("hul", 1),
-                StoreOp::SaveLogins {
-                    user: user.clone(),
-                    json: json.clone(),
-                },
+                StoreOp::SaveLogins { user: user.clone(), json: json.clone() },
             ])
             .unwrap();
-        let StoreAnswer::User(record) = store.read(&StoreOp::LoadUser { user }) else {
-            panic!()
-        };
-        assert_eq!(
-            (record.meta, record.documents, record.logins),
-            (None, None, Some(json))
-        );
+        let StoreAnswer::User(record) = store.read(&StoreOp::LoadUser { user }) else { panic!() };
+        assert_eq!((record.meta, record.documents, record.logins), (None, None, Some(json)));
         assert_eq!(record.queues.len(), 1);
         assert_eq!(
-            (
-                record.queues[0].count,
-                record.queues[0].bytes,
-                record.queues[0].last_seq
-            ),
+            (record.queues[0].count, record.queues[0].bytes, record.queues[0].last_seq),
             (2, 10, 2)
         );
-        assert!(matches!(
-            store.read(&StoreOp::Flush),
-            StoreAnswer::Failed(StoreError::Misused(_))
-        ));
+        assert!(matches!(store.read(&StoreOp::Flush), StoreAnswer::Failed(StoreError::Misused(_))));
     }
 }

@@ -25,10 +25,7 @@ pub fn prepare(db: &DB) -> Result<(), StoreError> {
     let mut format = match read(db)? {
         None => return mark(db, FORMAT_VERSION),
         Some(found) if found > FORMAT_VERSION => {
-            return Err(StoreError::NewerFormat {
-                found,
-                known: FORMAT_VERSION,
-            });
+            return Err(StoreError::NewerFormat { found, known: FORMAT_VERSION });
         }
         Some(found) => found,
     };
@@ -39,18 +36,11 @@ pub fn prepare(db: &DB) -> Result<(), StoreError> {
             mark(db, format)?;
         }
     }
-    if format == FORMAT_VERSION {
-        Ok(())
-    } else {
-        Err(unknown(&format.to_string()))
-    }
+    if format == FORMAT_VERSION { Ok(()) } else { Err(unknown(&format.to_string())) }
 }
 
 fn read(db: &DB) -> Result<Option<u32>, StoreError> {
-    let Some(bytes) = db
-        .get(FORMAT_KEY)
-        .map_err(|error| fault(db.path(), &error))?
-    else {
+    let Some(bytes) = db.get(FORMAT_KEY).map_err(|error| fault(db.path(), &error))? else {
         return Ok(None);
     };
     let text = String::from_utf8_lossy(&bytes);
@@ -62,15 +52,11 @@ fn mark(db: &DB, format: u32) -> Result<(), StoreError> {
     batch.put(FORMAT_KEY, format.to_string());
     let mut options = WriteOptions::default();
     options.set_sync(true);
-    db.write_opt(batch, &options)
-        .map_err(|error| fault(db.path(), &error))
+    db.write_opt(batch, &options).map_err(|error| fault(db.path(), &error))
 }
 
 fn unknown(text: &str) -> StoreError {
-    StoreError::Damaged {
-        what: FORMAT.what,
-        key: text.escape_debug().to_string().into(),
-    }
+    StoreError::Damaged { what: FORMAT.what, key: text.escape_debug().to_string().into() }
 }
 
 #[cfg(test)]
@@ -86,13 +72,7 @@ mod tests {
         prepare(&db).unwrap();
         mark(&db, FORMAT_VERSION + 1).unwrap();
         let known = FORMAT_VERSION;
-        assert_eq!(
-            prepare(&db),
-            Err(StoreError::NewerFormat {
-                found: known + 1,
-                known
-            })
-        );
+        assert_eq!(prepare(&db), Err(StoreError::NewerFormat { found: known + 1, known }));
         db.put(FORMAT_KEY, b"?").unwrap();
         assert!(matches!(prepare(&db), Err(StoreError::Damaged { .. })));
         mark(&db, 0).unwrap();

@@ -58,26 +58,15 @@ impl Head {
     /// The head of a message.
     #[must_use]
     pub fn of(mail: &Mail) -> Self {
-        Self {
-            received_ms: mail.received_ms,
-            digest: mail.digest,
-            bytes: mail.body.len() as u64,
-        }
+        Self { received_ms: mail.received_ms, digest: mail.digest, bytes: mail.body.len() as u64 }
     }
 }
 
 /// A message as stored under `key`.
 pub fn encode_mail(key: &[u8], mail: &Mail) -> Result<Vec<u8>, StoreError> {
-    let stored = StoredMail {
-        received_ms: mail.received_ms,
-        digest: mail.digest,
-        body: &mail.body,
-    };
-    finish(
-        MAIL,
-        key,
-        rkyv::api::high::to_bytes_in(&stored, room(mail.body.len())),
-    )
+    let stored =
+        StoredMail { received_ms: mail.received_ms, digest: mail.digest, body: &mail.body };
+    finish(MAIL, key, rkyv::api::high::to_bytes_in(&stored, room(mail.body.len())))
 }
 
 /// The message stored under `key`; copies the body once.
@@ -94,11 +83,8 @@ pub fn decode_mail(key: &[u8], record: &[u8]) -> Result<Mail, StoreError> {
 
 /// A message's head as stored under `key`.
 pub fn encode_head(key: &[u8], head: &Head) -> Result<Vec<u8>, StoreError> {
-    let stored = StoredHead {
-        received_ms: head.received_ms,
-        digest: head.digest,
-        bytes: head.bytes,
-    };
+    let stored =
+        StoredHead { received_ms: head.received_ms, digest: head.digest, bytes: head.bytes };
     finish(HEAD, key, rkyv::api::high::to_bytes_in(&stored, room(0)))
 }
 
@@ -117,11 +103,7 @@ pub fn decode_head(key: &[u8], record: &[u8]) -> Result<Head, StoreError> {
 /// A part of an account as stored under `key`.
 pub fn encode_account(key: &[u8], json: &[u8]) -> Result<Vec<u8>, StoreError> {
     let stored = StoredAccount { json };
-    finish(
-        ACCOUNT,
-        key,
-        rkyv::api::high::to_bytes_in(&stored, room(json.len())),
-    )
+    finish(ACCOUNT, key, rkyv::api::high::to_bytes_in(&stored, room(json.len())))
 }
 
 /// The part of an account stored under `key`.
@@ -135,10 +117,7 @@ pub fn decode_account(key: &[u8], record: &[u8]) -> Result<Bytes, StoreError> {
 /// The error that says that the record of `column` at `key` is damaged.
 #[must_use]
 pub fn damaged(column: Column, key: &[u8]) -> StoreError {
-    StoreError::Damaged {
-        what: column.what,
-        key: key::readable(key),
-    }
+    StoreError::Damaged { what: column.what, key: key::readable(key) }
 }
 
 fn room(body: usize) -> Vec<u8> {
@@ -182,11 +161,7 @@ mod tests {
 
     fn mail(bytes: usize) -> Mail {
         let body: Vec<u8> = (0..bytes).map(|index| (index * 7 % 251) as u8).collect();
-        Mail {
-            received_ms: 1_700_000_000_123,
-            digest: [9; 16],
-            body: body.into(),
-        }
+        Mail { received_ms: 1_700_000_000_123, digest: [9; 16], body: body.into() }
     }
 
     #[test]
@@ -211,10 +186,7 @@ mod tests {
         for bit in 0..record.len() * 8 {
             let mut flipped = record.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(matches!(
-                decode_mail(b"key", &flipped),
-                Err(StoreError::Damaged { .. })
-            ));
+            assert!(matches!(decode_mail(b"key", &flipped), Err(StoreError::Damaged { .. })));
         }
         for cut in 0..record.len() {
             assert!(decode_mail(b"key", &record[..cut]).is_err());

@@ -104,9 +104,7 @@ struct WriteState {
 
 impl std::fmt::Debug for RocksStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RocksStore")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("RocksStore").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -153,10 +151,7 @@ impl RocksStore {
             // Opening writes as well; closed and not to be opened, it could not even be read.
             return Err(StoreError::Full);
         }
-        if state
-            .tried
-            .is_some_and(|tried| tried.elapsed() < REOPEN_PAUSE)
-        {
+        if state.tried.is_some_and(|tried| tried.elapsed() < REOPEN_PAUSE) {
             return Err(StoreError::Io("waiting to open the store again".into()));
         }
         state.tried = Some(Instant::now());
@@ -239,10 +234,7 @@ impl Store for RocksStore {
     }
 
     fn damage(&self) -> Damage {
-        self.damage
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -266,10 +258,7 @@ fn refuse_headless(path: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(path).map_err(|error| system_fault(path, &error))? {
         let entry = entry.map_err(|error| system_fault(path, &error))?;
         let name = entry.file_name();
-        if Path::new(&name)
-            .extension()
-            .is_some_and(|extension| extension == "sst")
-        {
+        if Path::new(&name).extension().is_some_and(|extension| extension == "sst") {
             let key = format!("{}: tables without the file CURRENT", path.display()).into();
             return Err(StoreError::Damaged { what: "store", key });
         }
@@ -289,10 +278,7 @@ fn system_fault(path: &Path, error: &io::Error) -> StoreError {
 }
 
 fn denied(path: &Path, text: &str) -> StoreError {
-    StoreError::Denied {
-        path: path.display().to_string().into(),
-        text: text.into(),
-    }
+    StoreError::Denied { path: path.display().to_string().into(), text: text.into() }
 }
 
 /// What an error of RocksDB means. It comes as text only, the system's own words included.
@@ -302,20 +288,11 @@ pub(in crate::store) fn fault(path: &Path, error: &rocksdb::Error) -> StoreError
     if says(&["No space left on device", "Disk quota exceeded"]) {
         StoreError::Full
     } else if says(&["lock hold by current process", "While lock file"]) {
-        StoreError::Locked {
-            path: path.display().to_string().into(),
-        }
-    } else if says(&[
-        "Permission denied",
-        "Read-only file system",
-        "Not a directory",
-    ]) {
+        StoreError::Locked { path: path.display().to_string().into() }
+    } else if says(&["Permission denied", "Read-only file system", "Not a directory"]) {
         denied(path, text)
     } else if error.kind() == ErrorKind::Corruption {
-        StoreError::Damaged {
-            what: "store",
-            key: format!("{}: {text}", path.display()).into(),
-        }
+        StoreError::Damaged { what: "store", key: format!("{}: {text}", path.display()).into() }
     } else {
         StoreError::Io(text.into())
     }

@@ -71,9 +71,7 @@ pub struct Writer {
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer")
-            .field("queued", &self.queued())
-            .finish_non_exhaustive()
+        f.debug_struct("Writer").field("queued", &self.queued()).finish_non_exhaustive()
     }
 }
 
@@ -108,10 +106,7 @@ impl Writer {
     fn keep(&self, lane: &Lane, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let handle = thread::Builder::new().name(name.into()).spawn(run)?;
         lane.serve(handle.thread().clone());
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(handle);
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
         Ok(())
     }
 
@@ -128,10 +123,7 @@ impl Writer {
         }
         let (reads, writes): (Batch, Batch) =
             batch.into_iter().partition(|(_, _, op)| op.is_read());
-        match (
-            self.push(&self.writes, writes),
-            self.push(&self.reads, reads),
-        ) {
+        match (self.push(&self.writes, writes), self.push(&self.reads, reads)) {
             (Ok(()), Ok(())) => Ok(()),
             (Err(back), Ok(())) | (Ok(()), Err(back)) => Err(back),
             (Err(mut back), Err(reads)) => {
@@ -180,9 +172,7 @@ impl Writer {
             let closed = || StoreAnswer::Failed(StoreError::Closed);
             deliver(
                 &self.answers,
-                batch
-                    .into_iter()
-                    .map(|(shard, ticket, _)| (shard, ticket, closed())),
+                batch.into_iter().map(|(shard, ticket, _)| (shard, ticket, closed())),
             );
         }
     }
@@ -250,11 +240,8 @@ impl Lane {
     /// Parks until there is something to do, the lane is closed, or `at_most` has passed.
     fn wait(&self, at_most: Option<Duration>) {
         // Before the handle is known nobody can wake this thread, so it must not sleep for long.
-        let at_most = if self.thread.get().is_some() {
-            at_most
-        } else {
-            Some(Duration::from_millis(1))
-        };
+        let at_most =
+            if self.thread.get().is_some() { at_most } else { Some(Duration::from_millis(1)) };
         self.parked.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         if self.queue.is_empty() && !self.closed.load(Ordering::SeqCst) {
@@ -290,10 +277,7 @@ fn write_all(lane: &Lane, store: &dyn Store, settings: &WriterSettings, answers:
         let left = flush_at.map(|at| at.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             let failed = store.commit(&[StoreOp::Flush]).is_err();
-            flush_at = settings
-                .flush_after
-                .filter(|_| failed)
-                .map(|after| Instant::now() + after);
+            flush_at = settings.flush_after.filter(|_| failed).map(|after| Instant::now() + after);
         } else if idle {
             lane.wait(left);
         }
@@ -331,9 +315,7 @@ fn answer_group(
     match done {
         Ok(all) => {
             assert_eq!(all.len(), tickets.len(), "a store answers each op once");
-            let joined = tickets
-                .zip(all)
-                .map(|((shard, ticket), answer)| (shard, ticket, answer));
+            let joined = tickets.zip(all).map(|((shard, ticket), answer)| (shard, ticket, answer));
             deliver(answers, joined);
         }
         Err(error) => deliver(
@@ -349,9 +331,7 @@ fn read_all(lane: &Lane, store: &dyn Store, answers: &Answers) {
         while let Some(batch) = lane.queue.pop() {
             deliver(
                 answers,
-                batch
-                    .into_iter()
-                    .map(|(shard, ticket, op)| (shard, ticket, store.read(&op))),
+                batch.into_iter().map(|(shard, ticket, op)| (shard, ticket, store.read(&op))),
             );
         }
         if closed {
@@ -402,26 +382,13 @@ mod tests {
     }
 
     fn put(shard: u16, seq: u64) -> (u16, u64, StoreOp) {
-        let queue = QueueKey {
-            user: format!("user{shard}").into(),
-            device: "".into(),
-        };
-        let mail = Mail {
-            received_ms: seq,
-            digest: [0; 16],
-            body: Bytes::from_static(b"x"),
-        };
+        let queue = QueueKey { user: format!("user{shard}").into(), device: "".into() };
+        let mail = Mail { received_ms: seq, digest: [0; 16], body: Bytes::from_static(b"x") };
         (shard, seq, StoreOp::Enqueue { queue, seq, mail })
     }
 
     fn load(shard: u16, ticket: u64) -> (u16, u64, StoreOp) {
-        (
-            shard,
-            ticket,
-            StoreOp::LoadUser {
-                user: format!("user{shard}").into(),
-            },
-        )
+        (shard, ticket, StoreOp::LoadUser { user: format!("user{shard}").into() })
     }
 
     #[test]
@@ -457,18 +424,10 @@ mod tests {
         let (_, writer, receive) = start(WriterSettings::default());
         for seq in 1..200 {
             writer.submit(vec![put(1, seq)]).unwrap();
-            assert!(matches!(
-                receive.recv().unwrap(),
-                (1, _, StoreAnswer::Saved(_))
-            ));
+            assert!(matches!(receive.recv().unwrap(), (1, _, StoreAnswer::Saved(_))));
             writer.submit(vec![load(1, 0)]).unwrap();
-            let StoreAnswer::User(record) = receive.recv().unwrap().2 else {
-                panic!()
-            };
-            assert_eq!(
-                (record.queues[0].count, record.queues[0].last_seq),
-                (seq, seq)
-            );
+            let StoreAnswer::User(record) = receive.recv().unwrap().2 else { panic!() };
+            assert_eq!((record.queues[0].count, record.queues[0].last_seq), (seq, seq));
         }
     }
 
@@ -487,10 +446,7 @@ mod tests {
         store.fail_commit(0, StoreError::Io("cable".into()));
         writer.submit(vec![put(1, 1), put(2, 2)]).unwrap();
         for _ in 0..2 {
-            assert!(matches!(
-                receive.recv().unwrap().2,
-                StoreAnswer::Failed(StoreError::Io(_))
-            ));
+            assert!(matches!(receive.recv().unwrap().2, StoreAnswer::Failed(StoreError::Io(_))));
         }
         writer.submit(vec![put(1, 3)]).unwrap();
         assert!(matches!(receive.recv().unwrap().2, StoreAnswer::Saved(_)));
@@ -503,22 +459,13 @@ mod tests {
         assert_eq!(lane.push(vec![put(1, 2)]), Err(vec![put(1, 2)]));
         let (_, writer, _receive) = start(WriterSettings::default());
         writer.shutdown();
-        assert_eq!(
-            writer
-                .submit(vec![put(1, 1), load(1, 2)])
-                .unwrap_err()
-                .len(),
-            2
-        );
+        assert_eq!(writer.submit(vec![put(1, 1), load(1, 2)]).unwrap_err().len(), 2);
     }
 
     #[test]
     fn a_relaxed_store_is_flushed_when_it_rests() {
         let flush_after = Some(Duration::from_millis(5));
-        let (store, writer, receive) = start(WriterSettings {
-            flush_after,
-            ..Default::default()
-        });
+        let (store, writer, receive) = start(WriterSettings { flush_after, ..Default::default() });
         store.relax();
         writer.submit(vec![put(1, 1)]).unwrap();
         receive.recv().unwrap();

@@ -23,17 +23,12 @@ impl Buffer {
             return;
         }
         self.make_room(bytes.len());
-        self.gathered
-            .extend_from_slice(&std::mem::take(&mut self.whole));
+        self.gathered.extend_from_slice(&std::mem::take(&mut self.whole));
         self.gathered.extend_from_slice(&bytes);
     }
 
     pub(super) fn view(&self) -> &[u8] {
-        if self.gathered.is_empty() {
-            &self.whole
-        } else {
-            &self.gathered
-        }
+        if self.gathered.is_empty() { &self.whole } else { &self.gathered }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -88,11 +83,7 @@ impl Buffer {
         let need = held + more;
         if need > self.gathered.capacity() {
             // The first block fits exactly: most partial packages end in the next read.
-            let twice = if self.gathered.is_empty() {
-                0
-            } else {
-                2 * held
-            };
+            let twice = if self.gathered.is_empty() { 0 } else { 2 * held };
             let mut wider = BytesMut::with_capacity(need.max(twice).max(GATHER_BYTES_MIN));
             wider.extend_from_slice(&self.gathered);
             self.gathered = wider;

@@ -188,10 +188,7 @@ impl Deframer {
     }
 
     fn end(&mut self, error: Option<WireError>) {
-        self.state = State::Ended {
-            error,
-            acknowledged: self.acknowledges(),
-        };
+        self.state = State::Ended { error, acknowledged: self.acknowledges() };
         self.buffer.clear();
     }
 }
@@ -214,10 +211,7 @@ mod tests {
         fn movable<T: Send + 'static>() {}
         movable::<Deframer>();
         let message = b"DIMB12345678\0\0\0\x02{}";
-        let mut deframer = fed(
-            &[message.as_slice(), PING].concat(),
-            DeframeLimits::default(),
-        );
+        let mut deframer = fed(&[message.as_slice(), PING].concat(), DeframeLimits::default());
         let event = deframer.next_event().unwrap().unwrap();
         assert!(matches!(&event, Event::Message { body, .. } if body == "{}"));
         deframer.put_back(event.clone());
@@ -243,10 +237,7 @@ mod tests {
 
     #[test]
     fn noise_without_a_header_is_bounded() {
-        let limits = DeframeLimits {
-            undecided_bytes_max: 50,
-            ..DeframeLimits::default()
-        };
+        let limits = DeframeLimits { undecided_bytes_max: 50, ..DeframeLimits::default() };
         let mut deframer = fed(&[7; 50], limits);
         assert_eq!(deframer.next_event(), Ok(None));
         assert_eq!(deframer.unread(), 0);
@@ -260,47 +251,28 @@ mod tests {
 
     #[test]
     fn requests_are_bounded_and_must_be_upgrades() {
-        let limits = DeframeLimits {
-            upgrade_bytes_max: 100,
-            ..DeframeLimits::default()
-        };
+        let limits = DeframeLimits { upgrade_bytes_max: 100, ..DeframeLimits::default() };
         let mut deframer = fed(&[b"GET /".as_slice(), &[b'x'; 96]].concat(), limits);
         assert_eq!(deframer.next_event(), Err(WireError::UpgradeTooLong));
         let mut deframer = fed(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n", limits);
         assert_eq!(deframer.next_event(), Err(WireError::NotAnUpgrade));
-        assert!(
-            WireError::NotAnUpgrade
-                .last_words()
-                .starts_with(b"HTTP/1.1 400 ")
-        );
+        assert!(WireError::NotAnUpgrade.last_words().starts_with(b"HTTP/1.1 400 "));
     }
 
     #[test]
     fn bare_lines_are_a_framing_only_when_asked_for() {
         let talk = b"\n {\"a\":1}\n\n";
         let mut deframer = fed(talk, DeframeLimits::default());
-        assert_eq!(
-            (deframer.next_event(), deframer.framing()),
-            (Ok(None), None)
-        );
-        let limits = DeframeLimits {
-            bare_lines: true,
-            ..DeframeLimits::default()
-        };
+        assert_eq!((deframer.next_event(), deframer.framing()), (Ok(None), None));
+        let limits = DeframeLimits { bare_lines: true, ..DeframeLimits::default() };
         let mut deframer = fed(talk, limits);
         let line_feed = || Ok(Some(Event::Reply(Bytes::from_static(b"\n"))));
-        let message = Event::Message {
-            ack: Ack::None,
-            body: Bytes::from(" {\"a\":1}"),
-        };
+        let message = Event::Message { ack: Ack::None, body: Bytes::from(" {\"a\":1}") };
         assert_eq!(deframer.next_event(), line_feed());
         assert_eq!(deframer.framing(), Some(Framing::Lines));
         assert_eq!(deframer.next_event(), Ok(Some(message)));
         assert_eq!(deframer.next_event(), line_feed());
-        assert_eq!(
-            fed(PING, limits).next_event().map(|event| event.is_some()),
-            Ok(true)
-        );
+        assert_eq!(fed(PING, limits).next_event().map(|event| event.is_some()), Ok(true));
     }
 
     #[test]
@@ -308,9 +280,7 @@ mod tests {
         let read = Bytes::from([b"DIMB12345678\0\0\0\x02{}".as_slice(), PING].concat());
         let mut deframer = Deframer::new(DeframeLimits::default());
         deframer.feed(read.clone());
-        let Ok(Some(Event::Message { body, .. })) = deframer.next_event() else {
-            panic!()
-        };
+        let Ok(Some(Event::Message { body, .. })) = deframer.next_event() else { panic!() };
         assert_eq!(body.as_ptr(), read.slice(16..).as_ptr());
     }
 }

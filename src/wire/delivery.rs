@@ -81,12 +81,7 @@ impl<F> Default for PendingPushes<F> {
 impl<F> PendingPushes<F> {
     /// None pending, and never more than `pushes_max` pushes or `bytes_max` bytes of frames.
     pub fn new(pushes_max: usize, bytes_max: usize) -> Self {
-        Self {
-            pending: VecDeque::new(),
-            bytes: 0,
-            pushes_max,
-            bytes_max,
-        }
+        Self { pending: VecDeque::new(), bytes: 0, pushes_max, bytes_max }
     }
 
     /// Whether a push that keeps `frame_bytes` bytes may be sent now. One alone always may, or a
@@ -120,10 +115,7 @@ impl<F> PendingPushes<F> {
     /// The client has acknowledged `key`: the name of the push that is now delivered, or none if
     /// nothing waits for it. Clients answer in order, so the search ends at once as a rule.
     pub fn acknowledged(&mut self, key: &PushKey) -> Option<u64> {
-        let at = self
-            .pending
-            .iter()
-            .position(|pending| pending.is_answered_by(key))?;
+        let at = self.pending.iter().position(|pending| pending.is_answered_by(key))?;
         let pending = self.pending.remove(at)?;
         self.bytes -= pending.frame_bytes;
         Some(pending.token)
@@ -183,13 +175,7 @@ mod tests {
     use super::*;
 
     fn push(token: u64, key: PushKey) -> Push<&'static str> {
-        Push {
-            key,
-            signature: None,
-            token,
-            frame_bytes: 10,
-            frame: "frame",
-        }
+        Push { key, signature: None, token, frame_bytes: 10, frame: "frame" }
     }
 
     fn text(text: &'static str) -> PushKey {
@@ -202,12 +188,7 @@ mod tests {
         pending.sent(push(1, PushKey::Mars(9)), 1000).unwrap();
         assert_eq!(pending.next_deadline_ms(), Some(121_000));
         assert_eq!(pending.due(120_999), None);
-        let resend = || {
-            Some(Due::Resend {
-                token: 1,
-                frame: "frame",
-            })
-        };
+        let resend = || Some(Due::Resend { token: 1, frame: "frame" });
         assert_eq!(pending.due(121_000), resend());
         assert_eq!(pending.due(121_000), None);
         assert_eq!(pending.due(241_000), resend());
@@ -230,15 +211,7 @@ mod tests {
         let mut pending = PendingPushes::default();
         for (token, key) in [(1, "cut"), (2, "other")] {
             let signature = Some(Bytes::from_static(b"own"));
-            pending
-                .sent(
-                    Push {
-                        signature,
-                        ..push(token, text(key))
-                    },
-                    0,
-                )
-                .unwrap();
+            pending.sent(Push { signature, ..push(token, text(key)) }, 0).unwrap();
         }
         assert_eq!(pending.acknowledged(&text("cut")), Some(1));
         assert_eq!(pending.acknowledged(&text("cut")), None);
@@ -248,10 +221,7 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_but_one_always_may() {
         let mut pending = PendingPushes::new(2, 25);
-        let long = Push {
-            frame_bytes: 99,
-            ..push(1, PushKey::Mars(1))
-        };
+        let long = Push { frame_bytes: 99, ..push(1, PushKey::Mars(1)) };
         pending.sent(long, 0).unwrap();
         assert!(!pending.has_room(1));
         assert_eq!(pending.acknowledged(&PushKey::Mars(1)), Some(1));

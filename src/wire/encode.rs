@@ -24,10 +24,7 @@ impl SmallHead {
     /// `parts` one after the other; together they must fit.
     pub(super) fn join(parts: &[&[u8]]) -> Self {
         debug_assert!(parts.iter().map(|part| part.len()).sum::<usize>() <= SMALL_BYTES_MAX);
-        let mut head = Self {
-            bytes: [0; SMALL_BYTES_MAX],
-            len: 0,
-        };
+        let mut head = Self { bytes: [0; SMALL_BYTES_MAX], len: 0 };
         for (to, from) in head.bytes.iter_mut().zip(parts.iter().copied().flatten()) {
             *to = *from;
             head.len += 1;
@@ -108,12 +105,7 @@ pub fn response_head(ack: &Ack, body_len: u32) -> Option<SmallHead> {
 /// the framing has no such word.
 pub fn encode_ack(ack: &Ack) -> Option<SmallHead> {
     match *ack {
-        Ack::Mtp {
-            command,
-            id,
-            pages,
-            index,
-        } => {
+        Ack::Mtp { command, id, pages, index } => {
             let kind = match command {
                 true => mtp::Kind::CommandResponse,
                 false => mtp::Kind::MessageResponse,
@@ -180,17 +172,9 @@ mod tests {
     #[test]
     fn a_push_is_head_body_tail() {
         let whole = |framing, body: &[u8]| {
-            [
-                &push_head(framing, 0x0102, body.len() as u32),
-                body,
-                push_tail(framing),
-            ]
-            .concat()
+            [&push_head(framing, 0x0102, body.len() as u32), body, push_tail(framing)].concat()
         };
-        assert_eq!(
-            whole(Framing::Mtp, b"{}"),
-            b"DIMB\0\0\0\0\0\0\x01\x02\0\0\0\x02{}"
-        );
+        assert_eq!(whole(Framing::Mtp, b"{}"), b"DIMB\0\0\0\0\0\0\x01\x02\0\0\0\x02{}");
         assert_eq!(whole(Framing::WebSocket, b"{}"), b"\x81\x02{}");
         assert_eq!(
             whole(Framing::Mars, b"{}"),
@@ -205,12 +189,7 @@ mod tests {
         assert_eq!(encode_ack(&ack), None);
         let head = response_head(&ack, 0).unwrap();
         assert_eq!(&*head, b"\0\0\0\x14\0\0\0\xc8\0\0\0\x03\0\0\0\x09\0\0\0\0");
-        let ack = Ack::Mtp {
-            command: false,
-            id: *b"abcdefgh",
-            pages: 1,
-            index: 0,
-        };
+        let ack = Ack::Mtp { command: false, id: *b"abcdefgh", pages: 1, index: 0 };
         assert_eq!(response_head(&ack, 0), None);
         assert_eq!(&*encode_ack(&ack).unwrap(), b"DIMCabcdefgh\0\0\0\x02OK");
         assert_eq!(encode_ack(&Ack::None), None);

@@ -53,9 +53,7 @@ impl Fragments {
             set.bytes += piece.len();
             set.pieces.insert(head.index, piece.into());
             if set.bytes > limits.message_bytes_max {
-                return Err(WireError::FrameTooLong {
-                    bytes: set.bytes as u64,
-                });
+                return Err(WireError::FrameTooLong { bytes: set.bytes as u64 });
             }
         }
         if set.pieces.len() < set.pages as usize {
@@ -84,12 +82,7 @@ impl Fragments {
             let oldest = self.open.remove(0);
             self.release(&oldest);
         }
-        Unfinished {
-            id: head.id,
-            pages: head.pages,
-            pieces: BTreeMap::new(),
-            bytes: 0,
-        }
+        Unfinished { id: head.id, pages: head.pages, pieces: BTreeMap::new(), bytes: 0 }
     }
 
     fn release(&mut self, set: &Unfinished) {
@@ -114,14 +107,7 @@ mod tests {
     use crate::wire::mtp::Kind;
 
     fn head(id: u8, pages: u32, index: u32) -> Head {
-        Head {
-            kind: Kind::Fragment,
-            id: [id; 8],
-            pages,
-            index,
-            body_len: 0,
-            head_len: 24,
-        }
+        Head { kind: Kind::Fragment, id: [id; 8], pages, index, body_len: 0, head_len: 24 }
     }
 
     #[test]
@@ -156,23 +142,12 @@ mod tests {
             assert!(fragments.open.len() <= 2 && fragments.pieces <= 2);
         }
         // The newest two are still there, the ones before made room.
-        assert!(
-            fragments
-                .add(&head(98, 2, 1), b"", &limits)
-                .unwrap()
-                .is_some()
-        );
-        assert!(
-            fragments
-                .add(&head(1, 2, 1), b"", &limits)
-                .unwrap()
-                .is_none()
-        );
+        assert!(fragments.add(&head(98, 2, 1), b"", &limits).unwrap().is_some());
+        assert!(fragments.add(&head(1, 2, 1), b"", &limits).unwrap().is_none());
 
         let mut fragments = Fragments::default();
-        let results: Vec<_> = (0..5)
-            .map(|at| fragments.add(&head(1, 9, at), b"", &limits))
-            .collect();
+        let results: Vec<_> =
+            (0..5).map(|at| fragments.add(&head(1, 9, at), b"", &limits)).collect();
         assert_eq!(results.last(), Some(&Err(WireError::TooManyFragments)));
         let mut fragments = Fragments::default();
         let long = fragments.add(&head(1, 9, 0), b"eleven byte", &limits);
@@ -185,10 +160,7 @@ mod tests {
         let mut fragments = Fragments::default();
         for id in 0..1000_u64 {
             for index in 0..2 {
-                let head = Head {
-                    id: id.to_be_bytes(),
-                    ..head(0, 2, index)
-                };
+                let head = Head { id: id.to_be_bytes(), ..head(0, 2, index) };
                 fragments.add(&head, b"", &limits).unwrap();
             }
         }

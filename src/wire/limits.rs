@@ -41,14 +41,8 @@ pub const PENDING_PUSHES_MAX: usize = 1024;
 /// message on its way while another one is being answered.
 pub const PENDING_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 
-const _: () = assert!(
-    FRAGMENT_BYTES_MAX >= MESSAGE_BYTES_MAX,
-    "one longest message must fit"
-);
-const _: () = assert!(
-    PENDING_BYTES_MAX >= MESSAGE_BYTES_MAX,
-    "one longest message must fit"
-);
+const _: () = assert!(FRAGMENT_BYTES_MAX >= MESSAGE_BYTES_MAX, "one longest message must fit");
+const _: () = assert!(PENDING_BYTES_MAX >= MESSAGE_BYTES_MAX, "one longest message must fit");
 
 /// What a [`Deframer`](super::Deframer) holds at most. All counts are per connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -33,11 +33,7 @@ pub fn split_lines(payload: &Bytes) -> impl Iterator<Item = Bytes> + use<> {
             false => rest.len(),
         };
         let line = rest.split_to(end);
-        let line_end = if rest.starts_with(b"\r\n") {
-            2
-        } else {
-            rest.len().min(1)
-        };
+        let line_end = if rest.starts_with(b"\r\n") { 2 } else { rest.len().min(1) };
         drop(rest.split_to(line_end));
         Some(line)
     })
@@ -60,9 +56,7 @@ impl Stream {
         let end = memchr(b'\n', fresh).map(|at| self.scanned + at);
         let line_len = end.unwrap_or(buffer.len());
         if line_len > limits.message_bytes_max {
-            return Err(WireError::FrameTooLong {
-                bytes: line_len as u64,
-            });
+            return Err(WireError::FrameTooLong { bytes: line_len as u64 });
         }
         let Some(end) = end else {
             self.scanned = buffer.len();
@@ -76,10 +70,7 @@ impl Stream {
         }
         Ok(Step::Event(match body.is_empty() {
             true => Event::Reply(Bytes::from_static(b"\n")),
-            false => Event::Message {
-                ack: Ack::None,
-                body,
-            },
+            false => Event::Message { ack: Ack::None, body },
         }))
     }
 }
@@ -94,10 +85,7 @@ mod tests {
 
     #[test]
     fn a_payload_of_json_is_split_at_every_kind_of_line_end() {
-        assert_eq!(
-            split("{a}\n{b}\r\n{c}\r{d}\n"),
-            ["{a}", "{b}", "{c}", "{d}"]
-        );
+        assert_eq!(split("{a}\n{b}\r\n{c}\r{d}\n"), ["{a}", "{b}", "{c}", "{d}"]);
         assert_eq!(split("{a}\n\n\r\rb"), ["{a}", "", "", "", "b"]);
         assert_eq!(split("{"), ["{"]);
     }
@@ -118,19 +106,13 @@ mod tests {
 
     #[test]
     fn a_lone_line_feed_is_a_heartbeat() {
-        let limits = DeframeLimits {
-            message_bytes_max: 10,
-            ..DeframeLimits::default()
-        };
+        let limits = DeframeLimits { message_bytes_max: 10, ..DeframeLimits::default() };
         let (mut stream, mut buffer) = (Stream::default(), Buffer::default());
         let mut step = |fed: &'static str| {
             buffer.push(Bytes::from(fed));
             stream.step(&mut buffer, &limits)
         };
-        let message = |body| Event::Message {
-            ack: Ack::None,
-            body: Bytes::from_static(body),
-        };
+        let message = |body| Event::Message { ack: Ack::None, body: Bytes::from_static(body) };
         assert_eq!(step("{}"), Ok(Step::NeedBytes));
         assert_eq!(step("\r\n\n"), Ok(Step::Event(message(b"{}"))));
         assert_eq!(step(""), Ok(Step::Event(Event::Reply(Bytes::from("\n")))));

@@ -61,12 +61,9 @@ pub fn parse_head(bytes: &[u8]) -> Scan<Head> {
         return Scan::No;
     }
     match (head_len, cmd, be32(bytes, 12), be32(bytes, 16)) {
-        (Some(head_len), Some(cmd), Some(seq), Some(body_len)) => Scan::Found(Head {
-            head_len,
-            cmd,
-            seq,
-            body_len,
-        }),
+        (Some(head_len), Some(cmd), Some(seq), Some(body_len)) => {
+            Scan::Found(Head { head_len, cmd, seq, body_len })
+        }
         _ => Scan::Partial,
     }
 }
@@ -102,9 +99,7 @@ pub(super) fn step(buffer: &mut Buffer, limits: &DeframeLimits) -> Result<Step, 
     };
     let (head_len, body_len) = (head.head_len as usize, head.body_len as usize);
     if body_len > limits.message_bytes_max {
-        return Err(WireError::FrameTooLong {
-            bytes: head.body_len.into(),
-        });
+        return Err(WireError::FrameTooLong { bytes: head.body_len.into() });
     }
     if buffer.len() < head_len + body_len {
         return Ok(Step::NeedBytes);
@@ -176,30 +171,18 @@ mod tests {
 
     fn step_of(cmd: u32, seq: u32, body: &[u8]) -> Step {
         let mut buffer = Buffer::default();
-        buffer.push(
-            [&head_bytes(cmd, seq, body.len() as u32), body]
-                .concat()
-                .into(),
-        );
+        buffer.push([&head_bytes(cmd, seq, body.len() as u32), body].concat().into());
         step(&mut buffer, &DeframeLimits::default()).unwrap()
     }
 
     fn message(ack: Ack, body: &'static str) -> Event {
-        Event::Message {
-            ack,
-            body: Bytes::from(body),
-        }
+        Event::Message { ack, body: Bytes::from(body) }
     }
 
     #[test]
     fn heads_are_what_they_were_packed_from() {
         let packed = encode_head(SEND_MSG, 7, 9);
-        let head = Head {
-            head_len: 20,
-            cmd: SEND_MSG,
-            seq: 7,
-            body_len: 9,
-        };
+        let head = Head { head_len: 20, cmd: SEND_MSG, seq: 7, body_len: 9 };
         assert_eq!(parse_head(&packed), Scan::Found(head));
         for cut in 0..packed.len() {
             assert_eq!(parse_head(&packed[..cut]), Scan::Partial);
@@ -219,34 +202,21 @@ mod tests {
 
     #[test]
     fn a_package_acknowledges_under_its_serial_number() {
-        let send = Ack::Mars {
-            cmd: SEND_MSG,
-            seq: 5,
-        };
+        let send = Ack::Mars { cmd: SEND_MSG, seq: 5 };
         let acknowledged = |sn| Event::Acknowledged(PushKey::Mars(sn));
         let line = "Mars SN:AAABAg==\n{}";
         assert_eq!(
             step_of(SEND_MSG, 5, line.as_bytes()),
             Step::Pair(acknowledged(0x102), message(send, "{}"))
         );
-        assert_eq!(
-            step_of(SEND_MSG, 5, b"{}"),
-            Step::Pair(acknowledged(5), message(send, "{}"))
-        );
+        assert_eq!(step_of(SEND_MSG, 5, b"{}"), Step::Pair(acknowledged(5), message(send, "{}")));
         assert_eq!(
             step_of(PUSH_MESSAGE, 5, b"Mars SN:AAABAg==\nOK"),
             Step::Pair(acknowledged(0x102), message(Ack::None, "OK"))
         );
         // A number that cannot be ours acknowledges nothing.
-        for line in [
-            "Mars SN:AAAB\n{}",
-            "Mars SN:AAABAgME\n{}",
-            "Mars SN:????????\n{}",
-        ] {
-            assert_eq!(
-                step_of(SEND_MSG, 5, line.as_bytes()),
-                Step::Event(message(send, "{}"))
-            );
+        for line in ["Mars SN:AAAB\n{}", "Mars SN:AAABAgME\n{}", "Mars SN:????????\n{}"] {
+            assert_eq!(step_of(SEND_MSG, 5, line.as_bytes()), Step::Event(message(send, "{}")));
         }
         let no_line = "Mars SN:AAABAg==";
         assert_eq!(
@@ -259,10 +229,7 @@ mod tests {
     fn words_are_answered_or_swallowed() {
         let reply = |bytes: Vec<u8>| Step::Event(Event::Reply(bytes.into()));
         let heartbeat = Step::Event(Event::Heartbeat);
-        assert_eq!(
-            step_of(NOOP, 5, b""),
-            reply(head_bytes(NOOP, 5, 0).to_vec())
-        );
+        assert_eq!(step_of(NOOP, 5, b""), reply(head_bytes(NOOP, 5, 0).to_vec()));
         let pong = [&head_bytes(NOOP, 5, 4), b"PONG".as_slice()].concat();
         assert_eq!(step_of(NOOP, 5, b"PING"), reply(pong));
         assert_eq!(step_of(SEND_MSG, 5, b""), heartbeat);

@@ -81,11 +81,7 @@ pub struct Head {
 /// What `bytes` begin with.
 pub fn parse_head(bytes: &[u8]) -> Scan<Head> {
     let Some((magic, rest)) = bytes.split_at_checked(MAGIC.len()) else {
-        return if MAGIC.starts_with(bytes) {
-            Scan::Partial
-        } else {
-            Scan::No
-        };
+        return if MAGIC.starts_with(bytes) { Scan::Partial } else { Scan::No };
     };
     if magic != MAGIC {
         return Scan::No;
@@ -101,11 +97,7 @@ pub fn parse_head(bytes: &[u8]) -> Scan<Head> {
         let in_range = (1..=PAGES_MAX).contains(&head.pages)
             && head.index < head.pages
             && head.body_len <= BODY_BYTES_LIMIT;
-        if in_range {
-            Scan::Found(head)
-        } else {
-            Scan::No
-        }
+        if in_range { Scan::Found(head) } else { Scan::No }
     })
 }
 
@@ -121,14 +113,7 @@ fn parse_fields(bytes: &[u8], kind: Kind, head_len: u8) -> Option<Head> {
         _ => (1, 0),
     };
     let body_len = be32(bytes, bytes.len() - 4)?;
-    Some(Head {
-        kind,
-        id,
-        pages,
-        index,
-        body_len,
-        head_len,
-    })
+    Some(Head { kind, id, pages, index, body_len, head_len })
 }
 
 /// Header of a package with `body_len` bytes of body. As the reference writes it: an all-zero id
@@ -190,9 +175,7 @@ impl Stream {
         };
         let body_len = head.body_len as usize;
         if body_len > limits.message_bytes_max {
-            return Err(WireError::FrameTooLong {
-                bytes: head.body_len.into(),
-            });
+            return Err(WireError::FrameTooLong { bytes: head.body_len.into() });
         }
         let head_len = usize::from(head.head_len);
         if buffer.len() < head_len + body_len {
@@ -203,9 +186,7 @@ impl Stream {
     }
 
     pub(super) fn is_joining(&self) -> bool {
-        self.fragments
-            .as_ref()
-            .is_some_and(|fragments| !fragments.is_empty())
+        self.fragments.as_ref().is_some_and(|fragments| !fragments.is_empty())
     }
 
     fn on_package(
@@ -231,16 +212,10 @@ impl Stream {
     ) -> Result<Event, WireError> {
         let ack = ack_of(head);
         // A joined message is delivered whatever it says: control words are never split.
-        Ok(
-            match self
-                .fragments
-                .get_or_insert_default()
-                .add(head, piece, limits)?
-            {
-                Some(body) => Event::Message { ack, body },
-                None => reply_ok(&ack),
-            },
-        )
+        Ok(match self.fragments.get_or_insert_default().add(head, piece, limits)? {
+            Some(body) => Event::Message { ack, body },
+            None => reply_ok(&ack),
+        })
     }
 }
 
@@ -272,27 +247,15 @@ fn on_response(head: &Head, body: Bytes) -> Step {
         b"" | OK | NOOP | PING | PONG => true,
         _ => again && head.kind == Kind::MessageResponse,
     };
-    let message = (!swallowed).then_some(Event::Message {
-        ack: Ack::None,
-        body,
-    });
+    let message = (!swallowed).then_some(Event::Message { ack: Ack::None, body });
     Step::from_events(acknowledged, message)
 }
 
 /// A command is answered as a whole; a message is answered with the page that it named.
 fn ack_of(head: &Head) -> Ack {
     let command = head.kind == Kind::Command;
-    let (pages, index) = if command {
-        (1, 0)
-    } else {
-        (head.pages, head.index)
-    };
-    Ack::Mtp {
-        command,
-        id: head.id,
-        pages,
-        index,
-    }
+    let (pages, index) = if command { (1, 0) } else { (head.pages, head.index) };
+    Ack::Mtp { command, id: head.id, pages, index }
 }
 
 fn reply_ok(ack: &Ack) -> Event {
@@ -314,14 +277,7 @@ mod tests {
             (Kind::MessageResponse, [0; 8], 3, 2, 24),
         ] {
             let packed = encode_head(kind, id, pages, index, 77);
-            let head = Head {
-                kind,
-                id,
-                pages,
-                index,
-                body_len: 77,
-                head_len,
-            };
+            let head = Head { kind, id, pages, index, body_len: 77, head_len };
             assert_eq!(parse_head(&packed), Scan::Found(head));
             for cut in 0..packed.len() {
                 assert_eq!(parse_head(&packed[..cut]), Scan::Partial);
@@ -345,10 +301,7 @@ mod tests {
             parse_head(&[b"DIM\x6a".as_slice(), &ID, fields.as_flattened()].concat())
         };
         assert!(matches!(head(1, 0, 0), Scan::Found(_)));
-        assert!(matches!(
-            head(PAGES_MAX, PAGES_MAX - 1, BODY_BYTES_LIMIT),
-            Scan::Found(_)
-        ));
+        assert!(matches!(head(PAGES_MAX, PAGES_MAX - 1, BODY_BYTES_LIMIT), Scan::Found(_)));
         assert_eq!(head(0, 0, 0), Scan::No);
         assert_eq!(head(3, 3, 0), Scan::No);
         assert_eq!(head(PAGES_MAX + 1, 0, 0), Scan::No);
@@ -358,46 +311,18 @@ mod tests {
     #[test]
     fn a_response_acknowledges_and_may_be_a_message_too() {
         let step = |kind, pages, index, body: &'static str| {
-            let head = Head {
-                kind,
-                id: ID,
-                pages,
-                index,
-                body_len: 0,
-                head_len: 24,
-            };
+            let head = Head { kind, id: ID, pages, index, body_len: 0, head_len: 24 };
             on_response(&head, Bytes::from(body))
         };
         let acknowledged = || Event::Acknowledged(PushKey::Mtp(ID));
-        let message = |body| Event::Message {
-            ack: Ack::None,
-            body: Bytes::from_static(body),
-        };
+        let message = |body| Event::Message { ack: Ack::None, body: Bytes::from_static(body) };
         use Kind::{CommandResponse, MessageResponse};
-        assert_eq!(
-            step(MessageResponse, 1, 0, "OK"),
-            Step::Event(acknowledged())
-        );
+        assert_eq!(step(MessageResponse, 1, 0, "OK"), Step::Event(acknowledged()));
         assert_eq!(step(MessageResponse, 1, 0, ""), Step::Event(acknowledged()));
-        assert_eq!(
-            step(CommandResponse, 1, 0, "PONG"),
-            Step::Event(acknowledged())
-        );
-        assert_eq!(
-            step(MessageResponse, 2, 1, "OK"),
-            Step::Event(Event::Heartbeat)
-        );
-        assert_eq!(
-            step(MessageResponse, 1, 0, "AGAIN"),
-            Step::Event(Event::Heartbeat)
-        );
-        assert_eq!(
-            step(CommandResponse, 1, 0, "AGAIN"),
-            Step::Event(message(b"AGAIN"))
-        );
-        assert_eq!(
-            step(CommandResponse, 1, 0, "{}"),
-            Step::Pair(acknowledged(), message(b"{}"))
-        );
+        assert_eq!(step(CommandResponse, 1, 0, "PONG"), Step::Event(acknowledged()));
+        assert_eq!(step(MessageResponse, 2, 1, "OK"), Step::Event(Event::Heartbeat));
+        assert_eq!(step(MessageResponse, 1, 0, "AGAIN"), Step::Event(Event::Heartbeat));
+        assert_eq!(step(CommandResponse, 1, 0, "AGAIN"), Step::Event(message(b"AGAIN")));
+        assert_eq!(step(CommandResponse, 1, 0, "{}"), Step::Pair(acknowledged(), message(b"{}")));
     }
 }

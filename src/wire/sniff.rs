@@ -34,11 +34,7 @@ pub(super) enum Sniffed {
 
 impl Default for Sniffer {
     fn default() -> Self {
-        Self {
-            at_start: true,
-            scanned: 0,
-            noise: 0,
-        }
+        Self { at_start: true, scanned: 0, noise: 0 }
     }
 }
 
@@ -58,10 +54,7 @@ impl Sniffer {
             }
             if limits.bare_lines {
                 let fresh = view.get(self.scanned..).unwrap_or_default();
-                let blank = fresh
-                    .iter()
-                    .take_while(|byte| byte.is_ascii_whitespace())
-                    .count();
+                let blank = fresh.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
                 self.scanned += blank;
                 if self.scanned > limits.undecided_bytes_max {
                     return Err(WireError::NoFraming);

@@ -53,9 +53,7 @@ pub fn request_key(request: &[u8]) -> Option<&[u8]> {
 /// The answer that opens the WebSocket asked for with `key`.
 pub fn answer(key: &[u8]) -> Bytes {
     let accept = base64_encode(&sha1(&[key, KEY_SUFFIX].concat()));
-    [ANSWER_START, accept.as_bytes(), BLANK_LINE]
-        .concat()
-        .into()
+    [ANSWER_START, accept.as_bytes(), BLANK_LINE].concat().into()
 }
 
 #[cfg(test)]
@@ -72,19 +70,10 @@ mod tests {
     fn only_the_key_matters() {
         let key = |request: &str| request_key(request.as_bytes()).map(<[u8]>::to_vec);
         let some = Some(b"abc".to_vec());
-        assert_eq!(
-            key("GET / HTTP/1.1\r\nSec-WebSocket-Key: abc\r\n\r\n"),
-            some
-        );
-        assert_eq!(
-            key("GET /x?y HTTP/1.1\r\nA: b\r\nsec-websocket-key:abc \r\n\r\n"),
-            some
-        );
+        assert_eq!(key("GET / HTTP/1.1\r\nSec-WebSocket-Key: abc\r\n\r\n"), some);
+        assert_eq!(key("GET /x?y HTTP/1.1\r\nA: b\r\nsec-websocket-key:abc \r\n\r\n"), some);
         assert_eq!(key("GET / HTTP/1.1\r\nsec-websocket-key: \r\n\r\n"), None);
-        assert_eq!(
-            key("GET / HTTP/1.1\r\nX-Sec-WebSocket-Key: abc\r\n\r\n"),
-            None
-        );
+        assert_eq!(key("GET / HTTP/1.1\r\nX-Sec-WebSocket-Key: abc\r\n\r\n"), None);
         assert_eq!(key("GET /\r\nSec-WebSocket-Key: abc\r\n\r\n"), None);
         assert_eq!(key("GET /sec-websocket-key:abc HTTP/1.1\r\n\r\n"), None);
     }

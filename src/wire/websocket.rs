@@ -58,34 +58,16 @@ pub fn parse_head(bytes: &[u8]) -> Result<Option<Head>, WireError> {
         return Err(WireError::ControlFrame);
     }
     let (len, len_bytes) = match short_len {
-        126 => (
-            rest.first_chunk()
-                .map(|len| u16::from_be_bytes(*len).into()),
-            2,
-        ),
+        126 => (rest.first_chunk().map(|len| u16::from_be_bytes(*len).into()), 2),
         127 => (rest.first_chunk().map(|len| u64::from_be_bytes(*len)), 8),
         _ => (Some(short_len.into()), 0),
     };
     let Some(len) = len else { return Ok(None) };
-    let mask = rest
-        .get(usize::from(len_bytes)..)
-        .and_then(|rest| rest.first_chunk().copied());
+    let mask = rest.get(usize::from(len_bytes)..).and_then(|rest| rest.first_chunk().copied());
     Ok(match (masked, mask) {
         (true, None) => None,
-        (true, mask) => Some(Head {
-            fin,
-            opcode,
-            mask,
-            len,
-            head_len: 2 + len_bytes + 4,
-        }),
-        (false, _) => Some(Head {
-            fin,
-            opcode,
-            mask: None,
-            len,
-            head_len: 2 + len_bytes,
-        }),
+        (true, mask) => Some(Head { fin, opcode, mask, len, head_len: 2 + len_bytes + 4 }),
+        (false, _) => Some(Head { fin, opcode, mask: None, len, head_len: 2 + len_bytes }),
     })
 }
 
@@ -180,10 +162,7 @@ impl Stream {
             (None, true) => (head.opcode == TEXT, payload),
             (None, false) => {
                 let text = head.opcode == TEXT;
-                self.joining = Some(Joining {
-                    text,
-                    payload: payload.to_vec(),
-                });
+                self.joining = Some(Joining { text, payload: payload.to_vec() });
                 return Ok(Step::Again);
             }
             (Some(mut joining), fin) => {
@@ -207,14 +186,10 @@ impl Stream {
             b"PING" => Event::Reply(Bytes::from_static(WORD_PONG)),
             ack if ack.starts_with(ACK_WORD) => {
                 self.acknowledges = true;
-                text_key(ack).map_or(Event::Heartbeat, |key| {
-                    Event::Acknowledged(PushKey::Text(key))
-                })
+                text_key(ack)
+                    .map_or(Event::Heartbeat, |key| Event::Acknowledged(PushKey::Text(key)))
             }
-            _ => Event::Message {
-                ack: Ack::None,
-                body,
-            },
+            _ => Event::Message { ack: Ack::None, body },
         }
     }
 }
@@ -249,10 +224,7 @@ mod tests {
     use super::*;
 
     fn events(frames: &[&[u8]]) -> Vec<Result<Event, WireError>> {
-        let limits = DeframeLimits {
-            message_bytes_max: 100_000,
-            ..DeframeLimits::default()
-        };
+        let limits = DeframeLimits { message_bytes_max: 100_000, ..DeframeLimits::default() };
         let mut buffer = Buffer::default();
         buffer.push(Bytes::from(frames.concat()));
         let (mut stream, mut events) = (Stream::default(), Vec::new());
@@ -284,23 +256,14 @@ mod tests {
     fn heads_are_parsed_once_they_are_whole() {
         for (len, head_len) in [(0, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
             let packed = encode_head(TEXT, len);
-            let head = Head {
-                fin: true,
-                opcode: TEXT,
-                mask: None,
-                len: len.into(),
-                head_len,
-            };
+            let head = Head { fin: true, opcode: TEXT, mask: None, len: len.into(), head_len };
             assert_eq!(parse_head(&packed), Ok(Some(head)));
             for cut in 0..packed.len() {
                 assert_eq!(parse_head(&packed[..cut]), Ok(None));
             }
         }
         assert_eq!(parse_head(b"\x81\x80abc"), Ok(None));
-        assert_eq!(
-            parse_head(b"\x81\x80abcd").unwrap().unwrap().mask,
-            Some(*b"abcd")
-        );
+        assert_eq!(parse_head(b"\x81\x80abcd").unwrap().unwrap().mask, Some(*b"abcd"));
     }
 
     #[test]
@@ -319,18 +282,12 @@ mod tests {
         assert_eq!(only_error(&[b"\xc1\x00"]), WireError::ReservedBits);
         assert_eq!(only_error(&[b"\x83\x00"]), WireError::UnknownOpcode(3));
         assert_eq!(only_error(&[b"\x80\x00"]), WireError::LooseContinuation);
-        assert_eq!(
-            only_error(&[b"\x01\x00", b"\x81\x00"]),
-            WireError::MessageInside
-        );
+        assert_eq!(only_error(&[b"\x01\x00", b"\x81\x00"]), WireError::MessageInside);
         assert_eq!(only_error(&[b"\x09\x00"]), WireError::ControlFrame);
         assert_eq!(only_error(&[b"\x89\x7e"]), WireError::ControlFrame);
         assert_eq!(only_error(&[b"\x81\x02\xc3\x28"]), WireError::NotUtf8);
         let long = b"\x82\x7f\xff\xff\xff\xff\xff\xff\xff\xff";
-        assert_eq!(
-            only_error(&[long]),
-            WireError::FrameTooLong { bytes: u64::MAX }
-        );
+        assert_eq!(only_error(&[long]), WireError::FrameTooLong { bytes: u64::MAX });
         // The sum counts, however short the frames are.
         let half = [&encode_head(TEXT, 60_000), [b'a'; 60_000].as_slice()].concat();
         let first = [b"\x01", &half[1..]].concat();
@@ -342,16 +299,8 @@ mod tests {
     #[test]
     fn control_frames_pass_between_the_parts_of_a_message() {
         // A character is cut between two frames: only the whole text has to be UTF-8.
-        let frames: [&[u8]; 4] = [
-            b"\x01\x02{\xc3",
-            b"\x89\x02hi",
-            b"\x00\x00",
-            b"\x80\x02\xa4}",
-        ];
-        let message = Event::Message {
-            ack: Ack::None,
-            body: Bytes::from("{ä}"),
-        };
+        let frames: [&[u8]; 4] = [b"\x01\x02{\xc3", b"\x89\x02hi", b"\x00\x00", b"\x80\x02\xa4}"];
+        let message = Event::Message { ack: Ack::None, body: Bytes::from("{ä}") };
         let pong = Event::Reply(Bytes::from_static(b"\x8a\x02hi"));
         assert_eq!(events(&frames), [Ok(pong), Ok(message)]);
     }

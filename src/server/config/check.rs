@@ -27,11 +27,7 @@ pub(super) fn complete(
     bounds(&file, &blame)?;
     relations(&file, &blame)?;
     words(&file, &blame)?;
-    let shards = if file.shards == 0 {
-        cores.clamp(1, SHARDS_MAX)
-    } else {
-        file.shards
-    };
+    let shards = if file.shards == 0 { cores.clamp(1, SHARDS_MAX) } else { file.shards };
     Ok(Config {
         data_dir: file.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR)),
         shards,
@@ -61,11 +57,7 @@ impl Blame<'_> {
 
     /// For a pair of keys that contradict each other: whichever the operator did set.
     fn of_either(&self, key: &str, other: &str, wrong: String, right: String) -> ConfigError {
-        let set = if self.origins.contains_key(key) {
-            key
-        } else {
-            other
-        };
+        let set = if self.origins.contains_key(key) { key } else { other };
         self.of(set, wrong, right)
     }
 }
@@ -74,56 +66,24 @@ fn bounds(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
     let (limits, mail, store) = (&file.limits, &file.mail, &file.store);
     let rows: &[(&str, u64, RangeInclusive<u64>)] = &[
         ("shards", file.shards.into(), 0..=SHARDS_MAX.into()),
-        (
-            "limits.message_bytes_max",
-            limits.message_bytes_max.into(),
-            MESSAGE_BYTES,
-        ),
+        ("limits.message_bytes_max", limits.message_bytes_max.into(), MESSAGE_BYTES),
         ("limits.login_ms_max", limits.login_ms_max.into(), WAIT_MS),
         ("limits.frame_ms_max", limits.frame_ms_max.into(), WAIT_MS),
         ("limits.idle_ms_max", limits.idle_ms_max.into(), WAIT_MS),
-        (
-            "limits.connections_max",
-            limits.connections_max.into(),
-            0..=COUNT_MAX,
-        ),
+        ("limits.connections_max", limits.connections_max.into(), 0..=COUNT_MAX),
         (
             "limits.connections_per_address_max",
             limits.connections_per_address_max.into(),
             0..=COUNT_MAX,
         ),
-        (
-            "limits.session_out_bytes_max",
-            limits.session_out_bytes_max.into(),
-            4096..=1 << 30,
-        ),
-        (
-            "limits.parked_messages_max",
-            limits.parked_messages_max.into(),
-            1..=10_000,
-        ),
+        ("limits.session_out_bytes_max", limits.session_out_bytes_max.into(), 4096..=1 << 30),
+        ("limits.parked_messages_max", limits.parked_messages_max.into(), 1..=10_000),
         ("mail.expiry_days", mail.expiry_days.into(), 1..=3650),
-        (
-            "mail.messages_per_user_max",
-            mail.messages_per_user_max.into(),
-            1..=COUNT_MAX,
-        ),
-        (
-            "mail.bytes_per_user_max",
-            mail.bytes_per_user_max,
-            1..=1 << 50,
-        ),
-        (
-            "mail.acknowledge_ms",
-            mail.acknowledge_ms.into(),
-            0..=60_000,
-        ),
+        ("mail.messages_per_user_max", mail.messages_per_user_max.into(), 1..=COUNT_MAX),
+        ("mail.bytes_per_user_max", mail.bytes_per_user_max, 1..=1 << 50),
+        ("mail.acknowledge_ms", mail.acknowledge_ms.into(), 0..=60_000),
         ("store.cache_mib", store.cache_mib.into(), 1..=1 << 20),
-        (
-            "store.write_buffer_mib",
-            store.write_buffer_mib.into(),
-            1..=1 << 16,
-        ),
+        ("store.write_buffer_mib", store.write_buffer_mib.into(), 1..=1 << 16),
     ];
     for (key, value, range) in rows {
         if !range.contains(value) {
@@ -171,10 +131,7 @@ fn words(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
 
 /// `info`, or `part=info`.
 fn is_level(directive: &str) -> bool {
-    let (part, level) = directive
-        .trim()
-        .split_once('=')
-        .unwrap_or(("dim", directive.trim()));
+    let (part, level) = directive.trim().split_once('=').unwrap_or(("dim", directive.trim()));
     let known = ["off", "error", "warn", "info", "debug", "trace"];
     !part.is_empty() && known.iter().any(|word| word.eq_ignore_ascii_case(level))
 }
@@ -184,15 +141,9 @@ mod tests {
     use super::*;
 
     fn said(text: &str) -> String {
-        let at = |line, column| Origin::File {
-            path: "s.toml".into(),
-            line,
-            column,
-        };
+        let at = |line, column| Origin::File { path: "s.toml".into(), line, column };
         let layer = super::super::text::read(text, at).unwrap();
-        complete(layer.table.try_into().unwrap(), &layer.origins, 1)
-            .unwrap_err()
-            .to_string()
+        complete(layer.table.try_into().unwrap(), &layer.origins, 1).unwrap_err().to_string()
     }
 
     #[test]
@@ -202,10 +153,7 @@ mod tests {
                 "[limits]\nidle_ms_max = 1\n",
                 "s.toml:2:1: limits.idle_ms_max: out of bounds: 1; expected 50 to 86400000",
             ),
-            (
-                "shards = 300\n",
-                "s.toml:1:1: shards: out of bounds: 300; expected 0 to 256",
-            ),
+            ("shards = 300\n", "s.toml:1:1: shards: out of bounds: 300; expected 0 to 256"),
             (
                 "[limits]\nmessage_bytes_max = 100_000_000\n",
                 "s.toml:2:1: limits.message_bytes_max: bytes_per_user_max 67108864 is less than \
@@ -235,11 +183,7 @@ mod tests {
         assert_eq!(config.shards, 3);
         assert_eq!(
             config,
-            Config {
-                shards: 3,
-                listen: config.listen.clone(),
-                ..Config::in_folder(DATA_DIR)
-            }
+            Config { shards: 3, listen: config.listen.clone(), ..Config::in_folder(DATA_DIR) }
         );
     }
 

@@ -25,11 +25,7 @@ pub enum Origin {
 
 impl Origin {
     pub(crate) fn file(path: impl Into<PathBuf>) -> Self {
-        Self::File {
-            path: path.into(),
-            line: 0,
-            column: 0,
-        }
+        Self::File { path: path.into(), line: 0, column: 0 }
     }
 }
 
@@ -65,12 +61,7 @@ impl ConfigError {
         wrong: impl Into<String>,
         right: impl Into<String>,
     ) -> Self {
-        Self {
-            origin,
-            key: key.into(),
-            wrong: wrong.into(),
-            right: right.into(),
-        }
+        Self { origin, key: key.into(), wrong: wrong.into(), right: right.into() }
     }
 }
 
@@ -176,16 +167,9 @@ mod tests {
 
     #[test]
     fn an_error_reads_as_one_line() {
-        let origin = Origin::File {
-            path: "a.toml".into(),
-            line: 3,
-            column: 1,
-        };
+        let origin = Origin::File { path: "a.toml".into(), line: 3, column: 1 };
         let error = ConfigError::new(origin, "listen.prot", "unknown key", "did you mean `port`?");
-        assert_eq!(
-            error.to_string(),
-            "a.toml:3:1: listen.prot: unknown key; did you mean `port`?"
-        );
+        assert_eq!(error.to_string(), "a.toml:3:1: listen.prot: unknown key; did you mean `port`?");
         let error = ConfigError::new(Origin::file("a.toml"), "", "not found", "");
         assert_eq!(error.to_string(), "a.toml: not found");
     }

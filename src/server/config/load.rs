@@ -15,12 +15,8 @@ pub const FILE_NAME: &str = "station.toml";
 pub const DATA_DIR: &str = "dim-data";
 /// Looked for when no file is named, in this order: ours here, what `dims init` makes, the machine's,
 /// and the place that the reference reads by default.
-const FILES: &[&str] = &[
-    "station.toml",
-    "dim-data/station.toml",
-    "/etc/dim/station.toml",
-    "/etc/dim/config.ini",
-];
+const FILES: &[&str] =
+    &["station.toml", "dim-data/station.toml", "/etc/dim/station.toml", "/etc/dim/config.ini"];
 /// A configuration is some KiB; a longer file is another kind of file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -86,11 +82,7 @@ impl Config {
             |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let cores = u16::try_from(cores).unwrap_or(u16::MAX);
-        load(&Sources {
-            args,
-            env: &env,
-            cores,
-        })
+        load(&Sources { args, env: &env, cores })
     }
 }
 
@@ -108,12 +100,7 @@ fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
     })?;
     let mut config = check::complete(typed, &merged.origins, sources.cores)?;
     config.reference = merged.reference;
-    Ok(Loaded {
-        config,
-        warnings: merged.warnings,
-        file,
-        origins: merged.origins,
-    })
+    Ok(Loaded { config, warnings: merged.warnings, file, origins: merged.origins })
 }
 
 impl Layer {
@@ -124,10 +111,7 @@ impl Layer {
                 self.table.insert(key.to_owned(), value.into());
             }
             Some((section, name)) => {
-                let inner = self
-                    .table
-                    .entry(section)
-                    .or_insert_with(|| toml::Table::new().into());
+                let inner = self.table.entry(section).or_insert_with(|| toml::Table::new().into());
                 if let Some(inner) = inner.as_table_mut() {
                     inner.insert(name.to_owned(), value.into());
                 }
@@ -161,35 +145,20 @@ impl Layer {
         for (section, key) in [("", "data_dir"), ("log", "dir"), ("neighbors", "output")] {
             let table = match section {
                 "" => Some(&mut self.table),
-                _ => self
-                    .table
-                    .get_mut(section)
-                    .and_then(toml::Value::as_table_mut),
+                _ => self.table.get_mut(section).and_then(toml::Value::as_table_mut),
             };
-            table
-                .and_then(|table| table.get_mut(key))
-                .into_iter()
-                .for_each(anchored);
+            table.and_then(|table| table.get_mut(key)).into_iter().for_each(anchored);
         }
     }
 }
 
 /// The file to read: named, or lying in the data folder, or at a customary place.
 fn found_file(sources: &Sources<'_>) -> Option<PathBuf> {
-    let env = |name| {
-        (sources.env)(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let env = |name| (sources.env)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(named) = sources.args.config.clone().or_else(|| env("DIM_CONFIG")) {
         return Some(named);
     }
-    match sources
-        .args
-        .data_dir
-        .clone()
-        .or_else(|| env("DIM_DATA_DIR"))
-    {
+    match sources.args.data_dir.clone().or_else(|| env("DIM_DATA_DIR")) {
         // A folder that was named is a station of its own: no other's file may reach into it.
         Some(folder) => Some(folder.join(FILE_NAME)).filter(|path| path.is_file()),
         None => FILES.iter().map(PathBuf::from).find(|path| path.is_file()),
@@ -207,10 +176,7 @@ fn read_file(path: &Path) -> Result<Layer, ConfigError> {
     };
     let facts = std::fs::metadata(path).map_err(unreadable)?;
     if !facts.is_file() || facts.len() > FILE_BYTES_MAX {
-        return Err(refuse(
-            "not a config file".to_owned(),
-            "a text file of at most 1 MiB",
-        ));
+        return Err(refuse("not a config file".to_owned(), "a text file of at most 1 MiB"));
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
     let text = String::from_utf8(bytes)
@@ -219,11 +185,7 @@ fn read_file(path: &Path) -> Result<Layer, ConfigError> {
     if is_ini(path, text) {
         return ini::read(path, text);
     }
-    let at = |line, column| Origin::File {
-        path: path.to_owned(),
-        line,
-        column,
-    };
+    let at = |line, column| Origin::File { path: path.to_owned(), line, column };
     let mut layer = text::read(text, at)?;
     layer.anchor(path);
     Ok(layer)
@@ -234,18 +196,14 @@ fn is_ini(path: &Path, text: &str) -> bool {
     match path.extension().and_then(|ending| ending.to_str()) {
         Some("ini" | "cfg") => true,
         Some("toml") => false,
-        _ => text
-            .lines()
-            .any(|line| matches!(line.trim_end(), "[database]" | "[redis]")),
+        _ => text.lines().any(|line| matches!(line.trim_end(), "[database]" | "[redis]")),
     }
 }
 
 fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Result<Layer, ConfigError> {
     let mut layer = Layer::default();
     let set = |name: &'static str| {
-        env(name)
-            .filter(|value| !value.is_empty())
-            .map(|value| (value, Origin::Env(name)))
+        env(name).filter(|value| !value.is_empty()).map(|value| (value, Origin::Env(name)))
     };
     if let Some((value, origin)) = set("DIM_DATA_DIR") {
         layer.set("data_dir", value, origin);
@@ -256,12 +214,7 @@ fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Result<Layer, ConfigError> 
     if let Some((value, origin)) = set("DIM_PORT") {
         let port: u16 = value.parse().map_err(|_| {
             let right = "expected a whole number from 0 to 65535";
-            ConfigError::new(
-                origin.clone(),
-                "listen.port",
-                format!("not a port: {value:?}"),
-                right,
-            )
+            ConfigError::new(origin.clone(), "listen.port", format!("not a port: {value:?}"), right)
         })?;
         layer.set("listen.port", i64::from(port), origin);
     }
@@ -312,22 +265,13 @@ fn from_item(item: &str) -> Result<Layer, ConfigError> {
     let at = |_, _| Origin::Flag("--set");
     let Some((key, value)) = item.split_once('=') else {
         let right = "expected `section.key=value`";
-        return Err(ConfigError::new(
-            at(0, 0),
-            "",
-            format!("no `=` in {item:?}"),
-            right,
-        ));
+        return Err(ConfigError::new(at(0, 0), "", format!("no `=` in {item:?}"), right));
     };
     let quoted = toml::Value::String(value.trim().to_owned());
     let typed = text::read(&format!("{key} = {value}"), at);
     typed.or_else(|first| {
         text::read(&format!("{key} = {quoted}"), at).map_err(|second| {
-            if second.key.is_empty() || first.key.is_empty() {
-                second
-            } else {
-                first
-            }
+            if second.key.is_empty() || first.key.is_empty() { second } else { first }
         })
     })
 }
@@ -344,11 +288,7 @@ fn set_host(layer: &mut Layer, host: String, origin: Origin) -> Result<(), Confi
 
 /// `name=ID,name=ID`; empty parts are left out.
 fn set_ans(layer: &mut Layer, records: &str, origin: &Origin) -> Result<(), ConfigError> {
-    for record in records
-        .split(',')
-        .map(str::trim)
-        .filter(|record| !record.is_empty())
-    {
+    for record in records.split(',').map(str::trim).filter(|record| !record.is_empty()) {
         let Some((name, id)) = record.split_once('=') else {
             let wrong = format!("no `=` in {record:?}");
             let right = "expected `name=ID,name=ID`";
@@ -365,15 +305,9 @@ mod tests {
 
     fn loaded(args: &Args, env: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
         let env = |name: &str| {
-            env.iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
+            env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
         };
-        load(&Sources {
-            args,
-            env: &env,
-            cores: 4,
-        })
+        load(&Sources { args, env: &env, cores: 4 })
     }
 
     fn file(folder: &tempfile::TempDir, name: &str, text: &str) -> PathBuf {
@@ -390,33 +324,20 @@ mod tests {
             "a.toml",
             "[listen]\nhost = \"::1\"\nport = 1\n[log]\nlevel = \"warn\"\n",
         );
-        let mut args = Args {
-            config: Some(path.clone()),
-            ..Args::default()
-        };
+        let mut args = Args { config: Some(path.clone()), ..Args::default() };
         let from_file = loaded(&args, &[]).unwrap().config;
-        assert_eq!(
-            (from_file.listen.port, from_file.log.level.as_str()),
-            (1, "warn")
-        );
+        assert_eq!((from_file.listen.port, from_file.log.level.as_str()), (1, "warn"));
         assert_eq!(from_file.limits.idle_ms_max, 128_000);
         assert_eq!(from_file.shards, 4);
 
-        let env = [
-            ("DIM_PORT", "2"),
-            ("DIM_LOG", "debug"),
-            ("DIM_HOST", "0.0.0.0"),
-        ];
+        let env = [("DIM_PORT", "2"), ("DIM_LOG", "debug"), ("DIM_HOST", "0.0.0.0")];
         let from_env = loaded(&args, &env).unwrap();
         assert_eq!(from_env.config.listen.address().to_string(), "0.0.0.0:2");
         assert_eq!(from_env.config.log.level, "debug");
         assert_eq!(from_env.origins["listen.port"], Origin::Env("DIM_PORT"));
 
         args.port = Some(3);
-        args.set = vec![
-            "limits.idle_ms_max=5000".to_owned(),
-            "log.color=never".to_owned(),
-        ];
+        args.set = vec!["limits.idle_ms_max=5000".to_owned(), "log.color=never".to_owned()];
         let from_flag = loaded(&args, &env).unwrap();
         assert_eq!(from_flag.config.listen.address().to_string(), "0.0.0.0:3");
         assert_eq!(from_flag.config.limits.idle_ms_max, 5000);
@@ -427,38 +348,19 @@ mod tests {
     #[test]
     fn names_are_added_one_by_one() {
         let folder = tempfile::tempdir().unwrap();
-        let path = file(
-            &folder,
-            "a.toml",
-            "[ans]\nmonitor = \"m@1\"\narchivist = \"a@1\"\n",
-        );
-        let args = Args {
-            config: Some(path),
-            ans: vec!["bob=b@3".into()],
-            ..Args::default()
-        };
-        let ans = loaded(&args, &[("DIM_ANS", "archivist=a@2, announcer = n@2,")])
-            .unwrap()
-            .config
-            .ans;
-        let ans: Vec<_> = ans
-            .iter()
-            .map(|(name, id)| format!("{name}={id}"))
-            .collect();
-        assert_eq!(
-            ans,
-            ["announcer=n@2", "archivist=a@2", "bob=b@3", "monitor=m@1"]
-        );
+        let path = file(&folder, "a.toml", "[ans]\nmonitor = \"m@1\"\narchivist = \"a@1\"\n");
+        let args = Args { config: Some(path), ans: vec!["bob=b@3".into()], ..Args::default() };
+        let ans =
+            loaded(&args, &[("DIM_ANS", "archivist=a@2, announcer = n@2,")]).unwrap().config.ans;
+        let ans: Vec<_> = ans.iter().map(|(name, id)| format!("{name}={id}")).collect();
+        assert_eq!(ans, ["announcer=n@2", "archivist=a@2", "bob=b@3", "monitor=m@1"]);
     }
 
     #[test]
     fn faults_outside_a_file_name_flag_or_variable() {
         let with = |args: Args, env: &[(&str, &str)]| loaded(&args, env).unwrap_err().to_string();
         let folder = tempfile::tempdir().unwrap();
-        let args = || Args {
-            data_dir: Some(folder.path().to_owned()),
-            ..Args::default()
-        };
+        let args = || Args { data_dir: Some(folder.path().to_owned()), ..Args::default() };
         for (said, expected) in [
             (
                 with(args(), &[("DIM_PORT", "x")]),
@@ -469,76 +371,40 @@ mod tests {
                 "DIM_ANS: ans: no `=` in \"x\"; expected `name=ID,name=ID`",
             ),
             (
-                with(
-                    Args {
-                        ans: vec!["station=a@b".into()],
-                        ..args()
-                    },
-                    &[],
-                ),
+                with(Args { ans: vec!["station=a@b".into()], ..args() }, &[]),
                 "--ans: ans.station: a reserved word; choose another name",
             ),
             (
-                with(
-                    Args {
-                        set: vec!["listen.prot=1".into()],
-                        ..args()
-                    },
-                    &[],
-                ),
+                with(Args { set: vec!["listen.prot=1".into()], ..args() }, &[]),
                 "--set: listen.prot: unknown key; did you mean `port`?",
             ),
             (
-                with(
-                    Args {
-                        set: vec!["listen.port=abc".into()],
-                        ..args()
-                    },
-                    &[],
-                ),
+                with(Args { set: vec!["listen.port=abc".into()], ..args() }, &[]),
                 "--set: listen.port: invalid type: string \"abc\"; \
                  expected a whole number from 0 to 65535",
             ),
             (
-                with(
-                    Args {
-                        set: vec!["x".into()],
-                        ..args()
-                    },
-                    &[],
-                ),
+                with(Args { set: vec!["x".into()], ..args() }, &[]),
                 "--set: no `=` in \"x\"; expected `section.key=value`",
             ),
         ] {
             assert_eq!(said, expected);
         }
         let said = with(args(), &[("DIM_HOST", "nowhere")]);
-        assert!(
-            said.starts_with("DIM_HOST: listen.host: not an address: \"nowhere\"; "),
-            "{said}"
-        );
+        assert!(said.starts_with("DIM_HOST: listen.host: not an address: \"nowhere\"; "), "{said}");
     }
 
     #[test]
     fn a_named_file_must_be_there() {
-        let args = Args {
-            config: Some("/nowhere/a.toml".into()),
-            ..Args::default()
-        };
+        let args = Args { config: Some("/nowhere/a.toml".into()), ..Args::default() };
         let said = loaded(&args, &[]).unwrap_err().to_string();
-        assert_eq!(
-            said,
-            "/nowhere/a.toml: config file not found; `dims init` writes one"
-        );
+        assert_eq!(said, "/nowhere/a.toml: config file not found; `dims init` writes one");
     }
 
     #[test]
     fn a_data_folder_brings_its_own_file_and_no_other() {
         let folder = tempfile::tempdir().unwrap();
-        let args = Args {
-            data_dir: Some(folder.path().to_owned()),
-            ..Args::default()
-        };
+        let args = Args { data_dir: Some(folder.path().to_owned()), ..Args::default() };
         assert_eq!(loaded(&args, &[]).unwrap().file, None);
         let path = file(&folder, FILE_NAME, "data_dir = \".\"\n[listen]\nport = 5\n");
         let loaded = loaded(&args, &[]).unwrap();
@@ -550,10 +416,7 @@ mod tests {
     fn paths_in_a_file_lie_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         let text = "data_dir = \"data\"\n[log]\ndir = \"/var/log/dim\"\n[neighbors]\noutput = \"n.json\"\n";
-        let args = Args {
-            config: Some(file(&folder, "a.toml", text)),
-            ..Args::default()
-        };
+        let args = Args { config: Some(file(&folder, "a.toml", text)), ..Args::default() };
         let config = loaded(&args, &[]).unwrap().config;
         assert_eq!(config.data_dir, folder.path().join("data"));
         assert_eq!(config.log.dir, Some("/var/log/dim".into()));

@@ -133,10 +133,8 @@ pub(crate) fn name_fault(name: &str) -> Option<(&'static str, &'static str)> {
         return Some(("a reserved word", "choose another name"));
     }
     let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '@' | '/' | ',' | '=');
-    (name.is_empty() || name.contains(odd)).then_some((
-        "not a name",
-        "one word without blanks, `@`, `/`, `,` and `=`",
-    ))
+    (name.is_empty() || name.contains(odd))
+        .then_some(("not a name", "one word without blanks, `@`, `/`, `,` and `=`"))
 }
 
 /// The longest ID text: a name, an address of 42 characters and a terminal leave ample room.
@@ -154,14 +152,7 @@ mod tests {
 
     #[test]
     fn roles_that_records_are_for_stay_free() {
-        for name in [
-            "archivist",
-            "announcer",
-            "monitor",
-            "master",
-            "assistant",
-            "apns",
-        ] {
+        for name in ["archivist", "announcer", "monitor", "master", "assistant", "apns"] {
             assert_eq!(name_fault(name), None, "{name}");
         }
     }

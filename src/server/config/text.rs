@@ -38,15 +38,9 @@ pub(super) fn read(text: &str, at: impl Fn(u32, u32) -> Origin) -> Result<Layer,
     };
     toml::from_str::<ConfigFile>(text).map_err(misfit)?;
     let table = toml::from_str(text).map_err(misfit)?;
-    let origins: BTreeMap<_, _> = places
-        .iter()
-        .map(|place| (place.key.clone(), origin(place.name.start)))
-        .collect();
-    Ok(Layer {
-        table,
-        origins,
-        ..Layer::default()
-    })
+    let origins: BTreeMap<_, _> =
+        places.iter().map(|place| (place.key.clone(), origin(place.name.start))).collect();
+    Ok(Layer { table, origins, ..Layer::default() })
 }
 
 fn places(table: &DeTable<'_>) -> Vec<Place> {
@@ -61,11 +55,7 @@ fn places(table: &DeTable<'_>) -> Vec<Place> {
             if let DeValue::Table(inner) = value.get_ref() {
                 open.push((key.clone(), inner));
             }
-            found.push(Place {
-                key,
-                name: name.span(),
-                value: value.span(),
-            });
+            found.push(Place { key, name: name.span(), value: value.span() });
         }
     }
     found
@@ -77,10 +67,7 @@ fn place_of<'a>(places: &'a [Place], span: &Range<usize>) -> Option<&'a Place> {
     let named = places.iter().find(|place| place.name == *span);
     let depth = |place: &&Place| place.key.matches('.').count();
     named.or_else(|| {
-        places
-            .iter()
-            .filter(|place| within(&place.value) || within(&place.name))
-            .max_by_key(depth)
+        places.iter().filter(|place| within(&place.value) || within(&place.name)).max_by_key(depth)
     })
 }
 
@@ -102,10 +89,7 @@ fn explain(message: &str, key: &str) -> (String, String) {
         "u16" => format!("expected a whole number from 0 to {}", u16::MAX),
         "u32" => format!("expected a whole number from 0 to {}", u32::MAX),
         "u64" | "usize" => "expected a whole number, 0 or more".to_owned(),
-        other => format!(
-            "expected {}",
-            other.strip_prefix("one of ").unwrap_or(other)
-        ),
+        other => format!("expected {}", other.strip_prefix("one of ").unwrap_or(other)),
     };
     (wrong, right)
 }
@@ -133,10 +117,7 @@ fn sections_with(typed: &str) -> Vec<String> {
         found.push("the top of the file, before the first section".to_owned());
     }
     for (section, value) in &all {
-        if value
-            .as_table()
-            .is_some_and(|section| section.contains_key(typed))
-        {
+        if value.as_table().is_some_and(|section| section.contains_key(typed)) {
             found.push(format!("[{section}]"));
         }
     }
@@ -145,9 +126,7 @@ fn sections_with(typed: &str) -> Vec<String> {
 
 fn lower_first(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(letters).collect()
-    })
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 /// Both from 1; the column in characters, as editors count.
@@ -155,10 +134,7 @@ fn line_and_column(text: &str, offset: usize) -> (u32, u32) {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-    (
-        u32::try_from(line).unwrap_or(u32::MAX),
-        u32::try_from(column).unwrap_or(u32::MAX),
-    )
+    (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -166,29 +142,16 @@ mod tests {
     use super::*;
 
     fn fault(text: &str) -> String {
-        let at = |line, column| Origin::File {
-            path: "s.toml".into(),
-            line,
-            column,
-        };
+        let at = |line, column| Origin::File { path: "s.toml".into(), line, column };
         read(text, at).unwrap_err().to_string()
     }
 
     #[test]
     fn every_misfit_names_its_place_and_what_would_be_right() {
         for (text, said) in [
-            (
-                "[listen]\nprot = 1\n",
-                "s.toml:2:1: listen.prot: unknown key; did you mean `port`?",
-            ),
-            (
-                "[listne]\nport = 1\n",
-                "s.toml:1:2: listne: unknown key; did you mean `listen`?",
-            ),
-            (
-                "port = 1\n",
-                "s.toml:1:1: port: unknown key; it belongs to [listen] or [station]",
-            ),
+            ("[listen]\nprot = 1\n", "s.toml:2:1: listen.prot: unknown key; did you mean `port`?"),
+            ("[listne]\nport = 1\n", "s.toml:1:2: listne: unknown key; did you mean `listen`?"),
+            ("port = 1\n", "s.toml:1:1: port: unknown key; it belongs to [listen] or [station]"),
             (
                 "[log]\nshards = 1\n",
                 "s.toml:2:1: log.shards: unknown key; \
@@ -221,10 +184,7 @@ mod tests {
                 "[log]\ncolor = \"red\"\n",
                 "s.toml:2:9: log.color: unknown value `red`; expected `auto`, `always`, `never`",
             ),
-            (
-                "listen.prot = 1\n",
-                "s.toml:1:8: listen.prot: unknown key; did you mean `port`?",
-            ),
+            ("listen.prot = 1\n", "s.toml:1:8: listen.prot: unknown key; did you mean `port`?"),
         ] {
             assert_eq!(fault(text), said);
         }
@@ -244,11 +204,7 @@ mod tests {
 
     #[test]
     fn every_key_knows_its_line() {
-        let at = |line, column| Origin::File {
-            path: "s.toml".into(),
-            line,
-            column,
-        };
+        let at = |line, column| Origin::File { path: "s.toml".into(), line, column };
         let layer = read("shards = 2\n[ans]\narchivist = \"a@b\"\n", at).unwrap();
         assert_eq!(layer.origins["shards"], at(1, 1));
         assert_eq!(layer.origins["ans.archivist"], at(3, 1));

@@ -31,15 +31,7 @@ impl<'a> Draft<'a> {
         expire_from: &'a mut Vec<u8>,
     ) -> Self {
         let batch = WriteBatch::default();
-        Self {
-            view,
-            batch,
-            syncing,
-            full,
-            sync: false,
-            expire_from,
-            seen: Vec::new(),
-        }
+        Self { view, batch, syncing, full, sync: false, expire_from, seen: Vec::new() }
     }
 
     /// Adds an op and gives the answer that it will have if the commit succeeds.
@@ -61,9 +53,7 @@ impl<'a> Draft<'a> {
             // What cannot be read fails alone; it is no reason not to save the rest.
             StoreOp::Expire { before_ms, limit } => {
                 self.write(false)?;
-                Ok(self
-                    .expire(*before_ms, *limit)
-                    .unwrap_or_else(StoreAnswer::Failed))
+                Ok(self.expire(*before_ms, *limit).unwrap_or_else(StoreAnswer::Failed))
             }
             StoreOp::LoadUser { .. } | StoreOp::Page { .. } => {
                 self.write(false)?;
@@ -81,10 +71,7 @@ impl<'a> Draft<'a> {
     pub(super) fn finish(mut self) -> Result<Vec<Sighting>, StoreError> {
         if self.sync && self.batch.is_empty() {
             // What there was has been written already, for the sake of a read in between.
-            self.view
-                .db
-                .flush_wal(true)
-                .map_err(|error| self.view.fault(&error))?;
+            self.view.db.flush_wal(true).map_err(|error| self.view.fault(&error))?;
         } else {
             self.write(self.sync)?;
         }
@@ -100,10 +87,7 @@ impl<'a> Draft<'a> {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         let batch = mem::take(&mut self.batch);
-        self.view
-            .db
-            .write_opt(batch, &options)
-            .map_err(|error| self.view.fault(&error))
+        self.view.db.write_opt(batch, &options).map_err(|error| self.view.fault(&error))
     }
 
     fn save(
@@ -113,8 +97,7 @@ impl<'a> Draft<'a> {
         json: &[u8],
     ) -> Result<StoreAnswer, StoreError> {
         let key = key::account_key(user, part);
-        self.batch
-            .put_cf(self.view.account, &key, record::encode_account(&key, json)?);
+        self.batch.put_cf(self.view.account, &key, record::encode_account(&key, json)?);
         self.sync |= self.syncing;
         Ok(StoreAnswer::Saved(Durable::proven()))
     }
@@ -126,13 +109,8 @@ impl<'a> Draft<'a> {
         mail: &Mail,
     ) -> Result<StoreAnswer, StoreError> {
         let key = key::mail_key(queue, seq);
-        self.batch
-            .put_cf(self.view.mail, &key, record::encode_mail(&key, mail)?);
-        self.batch.put_cf(
-            self.view.head,
-            &key,
-            record::encode_head(&key, &Head::of(mail))?,
-        );
+        self.batch.put_cf(self.view.mail, &key, record::encode_mail(&key, mail)?);
+        self.batch.put_cf(self.view.head, &key, record::encode_head(&key, &Head::of(mail))?);
         self.sync |= self.syncing;
         Ok(StoreAnswer::Saved(Durable::proven()))
     }
@@ -166,11 +144,7 @@ impl<'a> Draft<'a> {
                     last.seqs.push(seq);
                     last.bytes = last.bytes.saturating_add(head.bytes);
                 }
-                _ => queues.push(ExpiredQueue {
-                    queue,
-                    seqs: vec![seq],
-                    bytes: head.bytes,
-                }),
+                _ => queues.push(ExpiredQueue { queue, seqs: vec![seq], bytes: head.bytes }),
             }
             gone.push(key.to_vec());
             true

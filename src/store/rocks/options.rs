@@ -33,10 +33,8 @@ const BLOOM_BITS: f64 = 10.0;
 pub(super) fn open(path: &Path, settings: &RocksSettings) -> Result<DB, Error> {
     let options = whole(settings);
     let cache = Cache::new_lru_cache(settings.block_cache_bytes)?;
-    let mut families: Vec<(String, Preset)> = columns::ALL
-        .iter()
-        .map(|column| (column.name.to_owned(), column.preset))
-        .collect();
+    let mut families: Vec<(String, Preset)> =
+        columns::ALL.iter().map(|column| (column.name.to_owned(), column.preset)).collect();
     if path.join("CURRENT").exists() {
         for name in DB::list_cf(&options, path)? {
             if !families.iter().any(|(known, _)| *known == name) {
@@ -80,11 +78,7 @@ fn family(preset: Preset, settings: &RocksSettings, cache: &Cache) -> Options {
     table.set_cache_index_and_filter_blocks(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_format_version(5);
-    table.set_block_size(if preset == Preset::Queue {
-        QUEUE_BLOCK_BYTES
-    } else {
-        BLOCK_BYTES
-    });
+    table.set_block_size(if preset == Preset::Queue { QUEUE_BLOCK_BYTES } else { BLOCK_BYTES });
     if preset == Preset::Point {
         table.set_bloom_filter(BLOOM_BITS, false);
     }

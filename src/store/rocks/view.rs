@@ -45,13 +45,7 @@ struct PageBound {
 
 impl PageBound {
     const fn new(count_max: usize, bytes_max: usize) -> Self {
-        Self {
-            count_max,
-            bytes_max,
-            bytes: 0,
-            mails: Vec::new(),
-            more: false,
-        }
+        Self { count_max, bytes_max, bytes: 0, mails: Vec::new(), more: false }
     }
 
     /// Whether another one may be looked at; if not, there is more.
@@ -70,19 +64,15 @@ impl PageBound {
     }
 
     fn answer(self) -> StoreAnswer {
-        StoreAnswer::Page {
-            mails: self.mails,
-            more: self.more,
-        }
+        StoreAnswer::Page { mails: self.mails, more: self.more }
     }
 }
 
 impl<'a> View<'a> {
     pub(super) fn of(db: &'a DB) -> Result<Self, StoreError> {
         let family = |column: Column| {
-            db.cf_handle(column.name).ok_or(StoreError::Misused(
-                "a column family of the table was not opened",
-            ))
+            db.cf_handle(column.name)
+                .ok_or(StoreError::Misused("a column family of the table was not opened"))
         };
         Ok(Self {
             db,
@@ -99,9 +89,7 @@ impl<'a> View<'a> {
 
     pub(super) fn flush(&self) -> Result<(), StoreError> {
         for family in [self.account, self.head, self.mail, self.damaged] {
-            self.db
-                .flush_cf(family)
-                .map_err(|error| self.fault(&error))?;
+            self.db.flush_cf(family).map_err(|error| self.fault(&error))?;
         }
         Ok(())
     }
@@ -113,17 +101,9 @@ impl<'a> View<'a> {
     ) -> Result<StoreAnswer, StoreError> {
         match op {
             StoreOp::LoadUser { user } => self.load(user, seen).map(StoreAnswer::User),
-            StoreOp::Page {
-                queue,
-                from_seq,
-                count_max,
-                bytes_max,
-            } => self.page(
-                queue,
-                *from_seq,
-                || PageBound::new(*count_max, *bytes_max),
-                seen,
-            ),
+            StoreOp::Page { queue, from_seq, count_max, bytes_max } => {
+                self.page(queue, *from_seq, || PageBound::new(*count_max, *bytes_max), seen)
+            }
             _ => Err(StoreError::Misused("only reads may be read")),
         }
     }
@@ -246,9 +226,9 @@ impl<'a> View<'a> {
     fn mail_at(&self, key: &[u8]) -> Result<Option<Mail>, Halt> {
         match self.db.get_pinned_cf(self.mail, key) {
             Ok(None) => Ok(None),
-            Ok(Some(bytes)) => record::decode_mail(key, &bytes)
-                .map(Some)
-                .map_err(|_| Halt::Damaged),
+            Ok(Some(bytes)) => {
+                record::decode_mail(key, &bytes).map(Some).map_err(|_| Halt::Damaged)
+            }
             Err(error) => Err(self.halt(&error)),
         }
     }
@@ -311,11 +291,7 @@ impl<'a> View<'a> {
     }
 
     fn halt(&self, error: &rocksdb::Error) -> Halt {
-        if is_damage(error) {
-            Halt::Damaged
-        } else {
-            Halt::Failed(self.fault(error))
-        }
+        if is_damage(error) { Halt::Damaged } else { Halt::Failed(self.fault(error)) }
     }
 
     /// Puts a damaged record aside, with the writer's lock held. Gives the error that says so, or

@@ -1,0 +1,51 @@
+//! A station in virtual time: shards, store, network and clients in one thread, driven by a seed.
+//!
+//! Clients log in, send, acknowledge or forget to, vanish and come back; the store is slow, the
+//! mesh is slow, and now and then the whole station is killed and loses what was not synced. At
+//! the end everybody comes back and reads, and then: every message that its sender was told is
+//! safe has arrived, and none came twice after it was acknowledged.
+//!
+//! `DIM_SIM_SEED=n` replays one seed, `DIM_SIM_SEEDS=n` runs so many (default 12).
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test reads its settings and stops at the first surprise"
+)]
+
+mod world;
+
+use world::World;
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn what_is_acknowledged_arrives_and_arrives_once() {
+    let seeds = match setting("DIM_SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 1..setting("DIM_SIM_SEEDS").unwrap_or(12) + 1,
+    };
+    for seed in seeds {
+        println!("DIM_SIM_SEED={seed}");
+        let mut world = World::seeded(seed);
+        for _ in 0..600 {
+            world.step();
+        }
+        world.come_to_rest();
+        world.judge();
+    }
+}
+
+#[test]
+fn the_same_seed_makes_the_same_world() {
+    let run = |seed| {
+        let mut world = World::seeded(seed);
+        for _ in 0..200 {
+            world.step();
+        }
+        world.come_to_rest();
+        world.story()
+    };
+    assert_eq!(run(7), run(7));
+}
