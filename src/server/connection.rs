@@ -18,6 +18,14 @@ use super::sys;
 /// Slices handed to the kernel in one call; more than that many small frames go in the next.
 const SLICES_MAX: usize = 256;
 
+/// Bytes that may wait to be written to one peer before nothing more is read from it. Mail is
+/// bounded by itself; these are mostly answers to what the peer keeps asking.
+const UNWRITTEN_BYTES_MAX: usize = 1 << 20;
+/// The shard asked not to read: too much of this connection waits for an answer.
+pub(super) const PAUSED_BY_SHARD: u8 = 1;
+/// The peer does not take what is written.
+const PAUSED_FULL: u8 = 2;
+
 /// A socket of this shard.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -27,7 +35,10 @@ pub(super) struct Socket {
     written: Cell<u64>,
     /// A task waits for room in the kernel's buffer.
     pub(super) blocked: Cell<bool>,
-    paused: Cell<bool>,
+    /// Bytes that wait to be written.
+    waiting: Cell<usize>,
+    /// Reasons not to read, as bits.
+    paused: Cell<u8>,
     /// Nothing more will be written; shut down when all is out.
     pub(super) closing: Cell<bool>,
     /// The socket is another shard's now.
@@ -59,12 +70,14 @@ impl Socket {
         unwritten: Vec<Bytes>,
         permit: Option<Permit>,
     ) -> Self {
+        let waiting = unwritten.iter().map(Bytes::len).sum();
         Self {
             stream: RefCell::new(stream),
             unwritten: RefCell::new(unwritten.into()),
             written: Cell::new(written),
             blocked: Cell::new(false),
-            paused: Cell::new(false),
+            waiting: Cell::new(waiting),
+            paused: Cell::new(0),
             closing: Cell::new(false),
             gone: Cell::new(false),
             reader: RefCell::new(None),
@@ -76,6 +89,7 @@ impl Socket {
     }
 
     pub(super) fn push(&self, bytes: Bytes) {
+        self.waiting.set(self.waiting.get() + bytes.len());
         self.unwritten.borrow_mut().push_back(bytes);
     }
 
@@ -83,7 +97,7 @@ impl Socket {
     /// of it alive for one short message.
     pub(super) async fn read(&self, scratch: &RefCell<Vec<u8>>) -> std::io::Result<Bytes> {
         poll_fn(|context| {
-            if self.paused.get() {
+            if self.paused.get() != 0 {
                 *self.reader.borrow_mut() = Some(context.waker().clone());
                 return Poll::Pending;
             }
@@ -100,10 +114,29 @@ impl Socket {
         .await
     }
 
-    pub(super) fn pause(&self, paused: bool) {
-        self.paused.set(paused);
-        if !paused && let Some(waker) = self.reader.borrow_mut().take() {
+    /// Stops reading for a reason, or drops that reason.
+    pub(super) fn pause(&self, reason: u8, paused: bool) {
+        let reasons = self.paused.get();
+        self.paused.set(if paused { reasons | reason } else { reasons & !reason });
+        if self.paused.get() == 0
+            && let Some(waker) = self.reader.borrow_mut().take()
+        {
             waker.wake();
+        }
+    }
+
+    /// Reads whatever there was against it, so that the end of the connection is heard.
+    pub(super) fn unpause(&self) {
+        self.pause(u8::MAX, false);
+    }
+
+    /// Reads no more from a peer that does not take its answers, until it has taken half of them.
+    fn balance(&self) {
+        let waiting = self.waiting.get();
+        if waiting > UNWRITTEN_BYTES_MAX && !self.closing.get() {
+            self.pause(PAUSED_FULL, true);
+        } else if waiting <= UNWRITTEN_BYTES_MAX / 2 && self.paused.get() & PAUSED_FULL != 0 {
+            self.pause(PAUSED_FULL, false);
         }
     }
 
@@ -116,17 +149,22 @@ impl Socket {
                 queue.iter().take(SLICES_MAX).map(|bytes| IoSlice::new(bytes)).collect();
             match sys::send(&stream, &slices) {
                 Ok(count) => {
-                    self.written.set(self.written.get() + count as u64);
+                    self.count_written(count);
                     advance(&mut queue, count);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Flushed::Blocked,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.balance();
+                    return Flushed::Blocked;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
                     queue.clear();
+                    self.waiting.set(0);
                     return Flushed::Broken;
                 }
             }
         }
+        self.balance();
         // An idle connection keeps no buffer.
         if queue.capacity() > 64 {
             *queue = VecDeque::new();
@@ -147,14 +185,22 @@ impl Socket {
             Pin::new(&mut *stream).poll_write(context, &first)
         })
         .await?;
-        self.written.set(self.written.get() + count as u64);
+        self.count_written(count);
         advance(&mut self.unwritten.borrow_mut(), count);
+        self.balance();
         Ok(())
+    }
+
+    fn count_written(&self, count: usize) {
+        self.written.set(self.written.get() + count as u64);
+        self.waiting.set(self.waiting.get().saturating_sub(count));
     }
 
     /// Ends the connection at once.
     pub(super) fn cut(&self) {
         self.unwritten.borrow_mut().clear();
+        self.waiting.set(0);
+        self.unpause();
         sys::shut_down(&self.stream.borrow());
     }
 

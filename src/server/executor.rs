@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use glommio::net::TcpStream;
 use glommio::{Latency, Shares};
 
-use super::connection::{Flushed, Socket};
+use super::connection::{Flushed, PAUSED_BY_SHARD, Socket};
 use super::listen::Permit;
 use super::mesh::{Connection, Letter, Mailbox, ticket};
 use super::sys;
@@ -234,7 +234,7 @@ impl Host {
 
     fn pause(&self, conn: ConnId, paused: bool) {
         if let Some(socket) = self.socket(conn) {
-            socket.pause(paused);
+            socket.pause(PAUSED_BY_SHARD, paused);
         }
     }
 
@@ -242,7 +242,7 @@ impl Host {
         if let Some(socket) = self.socket(conn) {
             tracing::debug!(%conn, why = why.word(), "closing");
             socket.closing.set(true);
-            socket.pause(false);
+            socket.unpause();
             self.closing.borrow_mut().push((now_instant() + CLOSE_PATIENCE, socket.clone()));
             self.soil(socket);
         }

@@ -471,6 +471,13 @@ impl Shard {
             self.stats.closed_idle += 1;
             return self.close(conn, Close::Idle, out);
         }
+        if let Some(begun) = session.frame_ms {
+            if begun + policy.frame_ms_max <= now_ms {
+                self.stats.refused_frames += 1;
+                return self.close(conn, Close::Framing, out);
+            }
+            again = again.min(begun + policy.frame_ms_max);
+        }
         if session.user.is_none() {
             let login = session.opened_ms + policy.login_ms_max;
             if login <= now_ms {

@@ -38,9 +38,14 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
-        session.heard_ms = self.now.mono_ms;
+        let now_ms = self.now.mono_ms;
+        session.heard_ms = now_ms;
         session.deframer.feed(bytes);
         self.deframe(conn, out);
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.frame_ms =
+                session.deframer.has_partial().then(|| session.frame_ms.unwrap_or(now_ms));
+        }
     }
 
     /// Handles every whole frame that has arrived.

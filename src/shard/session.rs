@@ -32,6 +32,8 @@ pub struct Session {
     pub(super) parked: VecDeque<(Bytes, AckTo)>,
     pub(super) opened_ms: u64,
     pub(super) heard_ms: u64,
+    /// When the frame that is not whole yet began; none between frames.
+    pub(super) frame_ms: Option<u64>,
     /// Bytes given out to be written since the connection was opened.
     pub(super) sent: u64,
     /// Serial number of the last package pushed; never 0.
@@ -112,6 +114,7 @@ impl Session {
             parked: VecDeque::new(),
             opened_ms: now_ms,
             heard_ms: now_ms,
+            frame_ms: None,
             sent: 0,
             last_sn: (seed >> 1).max(1),
             pushes: PendingPushes::default(),
