@@ -25,11 +25,17 @@ use crate::shard::Shard;
 use crate::shard::effect::{Close, Effect, Outbox};
 use crate::shard::input::{ConnId, Input};
 use crate::shard::ring::ShardIndex;
+use crate::shard::stats::Stats;
 use crate::store::StoreOp;
 use crate::store::writer::Writer;
 
-/// Bytes read in one call. More is there only for a peer that pours, and is read in the next turn.
-const READ_BYTES_MAX: usize = 64 << 10;
+/// Bytes read in one call: about a dozen messages, so that one peer that pours does not hold up the
+/// others for longer than a millisecond or two of checking signatures.
+const READ_BYTES_MAX: usize = 16 << 10;
+/// Letters opened before others may have the thread.
+const LETTERS_A_TURN: usize = 128;
+/// A turn in which this much time has passed is written out before it goes on.
+const TURN: Duration = Duration::from_millis(1);
 /// How often due work, arrivals and refused batches are looked at.
 const TICK: Duration = Duration::from_millis(20);
 /// How long a closed peer may take what is still to be written.
@@ -65,6 +71,7 @@ struct Host {
     ops: RefCell<Vec<(u16, u64, StoreOp)>>,
     stopped: Cell<bool>,
     outbox: RefCell<Outbox>,
+    flushed: Cell<Instant>,
 }
 
 /// Runs a shard until it has stopped.
@@ -87,6 +94,7 @@ pub(super) async fn run(job: Job) {
         ops: RefCell::new(Vec::new()),
         stopped: Cell::new(false),
         outbox: RefCell::new(Vec::new()),
+        flushed: Cell::new(now_instant()),
     });
     // Answers of the store and of other shards come before new work, else a busy shard would
     // hear them late (see the design notes on glommio's queues).
@@ -99,10 +107,17 @@ pub(super) async fn run(job: Job) {
     let letters = glommio::spawn_local_into(
         async move {
             let Some(mailbox) = mailbox else { return };
+            let mut opened = 0;
             while !reader.stopped.get() {
                 let batch = poll_fn(|context| mailbox.poll(context)).await;
+                opened += batch.len();
                 reader.open_letters(batch);
-                glommio::yield_if_needed().await;
+                // An idle shard sends many small batches; yielding after each of them would let a
+                // busy one hear a single letter a turn.
+                if opened >= LETTERS_A_TURN {
+                    opened = 0;
+                    glommio::yield_if_needed().await;
+                }
             }
         },
         prompt,
@@ -190,7 +205,9 @@ impl Host {
             self.carry_out(effect);
         }
         *self.outbox.borrow_mut() = outbox;
-        if let Some(waker) = self.flusher.borrow_mut().take() {
+        if self.flushed.get().elapsed() > TURN {
+            self.flush();
+        } else if let Some(waker) = self.flusher.borrow_mut().take() {
             waker.wake();
         }
     }
@@ -218,8 +235,21 @@ impl Host {
             Effect::Store { ticket, op } => {
                 self.ops.borrow_mut().push((self.index.0, ticket.0, op));
             }
-            Effect::Stopped => self.stopped.set(true),
+            Effect::Stopped => {
+                if !self.stopped.replace(true) {
+                    self.say_counts();
+                }
+            }
         }
+    }
+
+    /// What the shard has counted, for the log's last lines.
+    fn say_counts(&self) {
+        let stats = self.shard.borrow().stats;
+        let rows = Stats::TABLE.iter().zip(stats.values()).filter(|(_, value)| *value > 0);
+        let counts: Vec<String> =
+            rows.map(|(row, value)| format!("{} {value}", row.name)).collect();
+        tracing::info!(shard = self.index.0, counts = counts.join(", "), "shard stopped");
     }
 
     fn socket(&self, conn: ConnId) -> Option<Rc<Socket>> {
@@ -319,6 +349,7 @@ impl Host {
 
     /// One write a receiver, one batch a shard, one for the store.
     fn flush(self: &Rc<Self>) {
+        self.flushed.set(now_instant());
         let dirty = std::mem::take(&mut *self.dirty.borrow_mut());
         for socket in dirty {
             socket.dirty.set(false);
