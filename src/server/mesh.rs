@@ -71,6 +71,11 @@ impl Mailbox {
         sent
     }
 
+    /// The next batch, if one is there.
+    pub(super) fn take(&self) -> Option<Vec<Letter>> {
+        self.queue.pop()
+    }
+
     /// The next batch; wakes the task when there is one.
     pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<Vec<Letter>> {
         if let Some(batch) = self.queue.pop() {
