@@ -23,6 +23,8 @@ const SLICES_MAX: usize = 256;
 const UNWRITTEN_BYTES_MAX: usize = 1 << 20;
 /// The shard asked not to read: too much of this connection waits for an answer.
 pub(super) const PAUSED_BY_SHARD: u8 = 1;
+/// Another shard or the store has no room for what this one has to say.
+pub(super) const PAUSED_CONGESTED: u8 = 4;
 /// The peer does not take what is written.
 const PAUSED_FULL: u8 = 2;
 

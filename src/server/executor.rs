@@ -14,9 +14,8 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use glommio::net::TcpStream;
-use glommio::{Latency, Shares};
 
-use super::connection::{Flushed, PAUSED_BY_SHARD, Socket};
+use super::connection::{Flushed, PAUSED_BY_SHARD, PAUSED_CONGESTED, Socket};
 use super::listen::Permit;
 use super::mesh::{Connection, Letter, Mailbox, ticket};
 use super::sys;
@@ -37,13 +36,11 @@ const LETTERS_A_TURN: usize = 128;
 /// A turn in which this much time has passed is written out before it goes on.
 const TURN: Duration = Duration::from_millis(1);
 /// How often due work, arrivals and refused batches are looked at.
-const TICK: Duration = Duration::from_millis(20);
+pub(super) const TICK: Duration = Duration::from_millis(10);
 /// How long a closed peer may take what is still to be written.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 /// Ops or letters that wait for room; beyond it this shard takes in nothing more.
 const CONGESTED: usize = 8192;
-/// How long a congested shard waits before it looks again.
-const CONGESTION_PAUSE: Duration = Duration::from_millis(1);
 
 /// What a shard's thread is given.
 pub(super) struct Job {
@@ -72,6 +69,8 @@ struct Host {
     stopped: Cell<bool>,
     outbox: RefCell<Outbox>,
     flushed: Cell<Instant>,
+    /// Not read until what waits for room has found it.
+    congested: RefCell<Vec<Rc<Socket>>>,
 }
 
 /// Runs a shard until it has stopped.
@@ -95,40 +94,28 @@ pub(super) async fn run(job: Job) {
         stopped: Cell::new(false),
         outbox: RefCell::new(Vec::new()),
         flushed: Cell::new(now_instant()),
+        congested: RefCell::new(Vec::new()),
     });
-    // Answers of the store and of other shards come before new work, else a busy shard would
-    // hear them late (see the design notes on glommio's queues).
-    let prompt = glommio::executor().create_task_queue(
-        Shares::Static(1000),
-        Latency::Matters(Duration::from_millis(1)),
-        "mailbox",
-    );
     let reader = host.clone();
-    let letters = glommio::spawn_local_into(
-        async move {
-            let Some(mailbox) = mailbox else { return };
-            let mut opened = 0;
-            while !reader.stopped.get() {
-                let batch = poll_fn(|context| mailbox.poll(context)).await;
-                opened += batch.len();
-                reader.open_letters(batch);
-                // An idle shard sends many small batches; yielding after each of them would let a
-                // busy one hear a single letter a turn.
-                if opened >= LETTERS_A_TURN {
-                    opened = 0;
-                    glommio::yield_if_needed().await;
-                }
+    let letters = glommio::spawn_local(async move {
+        let Some(mailbox) = mailbox else { return };
+        let mut opened = 0;
+        while !reader.stopped.get() {
+            let batch = poll_fn(|context| mailbox.poll(context)).await;
+            opened += batch.len();
+            reader.open_letters(batch);
+            // An idle shard sends many small batches; yielding after each of them would let a
+            // busy one hear a single letter a turn.
+            if opened >= LETTERS_A_TURN {
+                opened = 0;
+                let_others().await;
             }
-        },
-        prompt,
-    );
+        }
+    });
     let flushing = host.clone();
     let flusher = glommio::spawn_local(async move { flushing.flush_turns().await });
-    host.clone().tick().await;
+    letters.await;
     flusher.cancel().await;
-    if let Ok(letters) = letters {
-        letters.cancel().await;
-    }
     host.flush();
 }
 
@@ -178,10 +165,11 @@ impl Host {
                 return;
             }
             self.end_turn();
-            while self.is_congested() {
-                glommio::timer::sleep(CONGESTION_PAUSE).await;
+            if self.is_congested() {
+                socket.pause(PAUSED_CONGESTED, true);
+                self.congested.borrow_mut().push(socket.clone());
             }
-            glommio::yield_if_needed().await;
+            let_others().await;
         }
         if socket.gone.get() {
             return;
@@ -344,6 +332,7 @@ impl Host {
                 Letter::Accepted { socket, peer, permit } => {
                     self.open(sys::adopt(socket), peer, permit);
                 }
+                Letter::Tick => self.tick(),
                 Letter::Stop => self.input(Input::Stop),
             }
         }
@@ -384,34 +373,35 @@ impl Host {
             let newer = std::mem::replace(&mut *waiting, ops);
             waiting.extend(newer);
         }
-        let mut letters = self.letters.borrow_mut();
-        for (batch, mailbox) in letters.iter_mut().zip(&self.mailboxes) {
+        for (batch, mailbox) in self.letters.borrow_mut().iter_mut().zip(&self.mailboxes) {
             if !batch.is_empty()
                 && let Err(back) = mailbox.send(std::mem::take(batch))
             {
                 *batch = back;
             }
         }
+        if !self.congested.borrow().is_empty() && !self.is_congested() {
+            for socket in self.congested.borrow_mut().drain(..) {
+                socket.pause(PAUSED_CONGESTED, false);
+            }
+        }
     }
 
-    /// Due work, at a steady pace, until the shard has stopped.
-    async fn tick(self: Rc<Self>) {
-        while !self.stopped.get() {
-            glommio::timer::sleep(TICK).await;
-            self.tell_arrivals();
-            let due = self.shard.borrow().next_deadline();
-            if due.is_some_and(|due| due <= self.now().mono_ms) || self.started_second() {
-                self.input(Input::Tick);
-            }
-            let now = now_instant();
-            self.closing.borrow_mut().retain(|(until, socket)| {
-                if *until <= now {
-                    socket.cut();
-                }
-                *until > now
-            });
-            self.flush();
+    /// Due work; the station's clock thread asks for it at a steady pace.
+    fn tick(self: &Rc<Self>) {
+        self.tell_arrivals();
+        let due = self.shard.borrow().next_deadline();
+        if due.is_some_and(|due| due <= self.now().mono_ms) || self.started_second() {
+            self.input(Input::Tick);
         }
+        let now = now_instant();
+        self.closing.borrow_mut().retain(|(until, socket)| {
+            if *until <= now {
+                socket.cut();
+            }
+            *until > now
+        });
+        self.flush();
     }
 
     /// Once a second the shard looks for what has no deadline of its own.
@@ -456,4 +446,17 @@ async fn drain(socket: Rc<Socket>) {
 )]
 fn now_instant() -> Instant {
     Instant::now()
+}
+
+/// Goes to the end of the queue of tasks that are ready.
+async fn let_others() {
+    let mut waited = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

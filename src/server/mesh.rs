@@ -5,9 +5,9 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
 
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
@@ -25,10 +25,16 @@ pub(super) const MAILBOX_BATCHES_MAX: usize = 1024;
 /// What comes to a shard from outside its thread.
 #[derive(Debug)]
 pub(super) enum Letter {
-    Accepted { socket: OwnedFd, peer: SocketAddr, permit: Permit },
+    Accepted {
+        socket: OwnedFd,
+        peer: SocketAddr,
+        permit: Permit,
+    },
     Parcel(Parcel),
     Connection(Box<Connection>),
     Answers(Vec<(u64, StoreAnswer)>),
+    /// Time has passed. Sent by a thread of its own, see [`Mailbox::beat`].
+    Tick,
     Stop,
 }
 
@@ -49,6 +55,8 @@ pub(super) struct Connection {
 pub(super) struct Mailbox {
     queue: ArrayQueue<Vec<Letter>>,
     waker: AtomicWaker,
+    /// Wakes the shard's thread, whatever the state of the task that reads the mailbox.
+    thread: OnceLock<Waker>,
     refused: AtomicUsize,
 }
 
@@ -57,6 +65,7 @@ impl Mailbox {
         Arc::new(Self {
             queue: ArrayQueue::new(MAILBOX_BATCHES_MAX),
             waker: AtomicWaker::new(),
+            thread: OnceLock::new(),
             refused: AtomicUsize::new(0),
         })
     }
@@ -71,6 +80,16 @@ impl Mailbox {
         sent
     }
 
+    /// Wakes the shard's thread, as has to be done steadily: glommio 0.9 can go to sleep with tasks
+    /// that are ready to run. When its preemption timer is due at the very moment it would run them
+    /// (the system had the thread off the core for that long), it takes them for nothing to do. If
+    /// the task of this mailbox is one of them, nothing that is sent here wakes it any more.
+    pub(super) fn beat(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.wake_by_ref();
+        }
+    }
+
     /// The next batch, if one is there.
     pub(super) fn take(&self) -> Option<Vec<Letter>> {
         self.queue.pop()
@@ -81,6 +100,7 @@ impl Mailbox {
         if let Some(batch) = self.queue.pop() {
             return Poll::Ready(batch);
         }
+        self.thread.get_or_init(|| context.waker().clone());
         self.waker.register(context.waker());
         // Once more: a batch may have come between the look and the registration.
         self.queue.pop().map_or(Poll::Pending, Poll::Ready)
