@@ -99,8 +99,12 @@ impl Socket {
     /// of it alive for one short message.
     pub(super) async fn read(&self, scratch: &RefCell<Vec<u8>>) -> std::io::Result<Bytes> {
         poll_fn(|context| {
+            if self.gone.get() {
+                // What there is to read is for the new owner.
+                return Poll::Ready(Ok(Bytes::new()));
+            }
+            *self.reader.borrow_mut() = Some(context.waker().clone());
             if self.paused.get() != 0 {
-                *self.reader.borrow_mut() = Some(context.waker().clone());
                 return Poll::Pending;
             }
             let mut scratch = scratch.borrow_mut();
@@ -183,6 +187,10 @@ impl Socket {
             return Ok(());
         };
         let count = poll_fn(|context| {
+            if self.gone.get() {
+                // The new owner has these bytes to write.
+                return Poll::Ready(Err(ErrorKind::NotConnected.into()));
+            }
             let mut stream = self.stream.borrow_mut();
             Pin::new(&mut *stream).poll_write(context, &first)
         })
@@ -221,6 +229,10 @@ impl Socket {
     pub(super) fn hand_over(&self) -> std::io::Result<(OwnedFd, Vec<Bytes>, Option<Permit>)> {
         let socket = sys::second_owner(&self.stream.borrow())?;
         self.gone.set(true);
+        // Whoever still waits here would read or write in the new owner's place.
+        if let Some(waker) = self.reader.borrow_mut().take() {
+            waker.wake();
+        }
         let unwritten = self.unwritten.borrow_mut().drain(..).collect();
         Ok((socket, unwritten, self.permit.borrow_mut().take()))
     }
