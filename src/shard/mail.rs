@@ -77,7 +77,12 @@ impl Shard {
             return self.outcome(reply, Outcome::Full, out);
         }
         self.seen.insert(digest, self.now.mono_ms);
-        let copies = self.copies(to, message, from);
+        let mut copies = self.copies(to, message, from);
+        for copy in &mut copies {
+            if self.is_kept(to, &digest, &copy.device) {
+                copy.state = CopyState::Safe;
+            }
+        }
         let wall_us = self.now.wall_us;
         let Some(user) = self.users.get_mut(to) else {
             return;
@@ -115,6 +120,14 @@ impl Shard {
             false => Outcome::Cached,
         };
         self.outcome(reply, outcome, out);
+    }
+
+    /// Whether a device's copy was stored already when its user was read from the store.
+    fn is_kept(&self, user: &Id, digest: &MailDigest, device: &str) -> bool {
+        self.users.get(user).is_some_and(|user| user.had_mail)
+            && [device, ANY_DEVICE]
+                .iter()
+                .any(|queue| self.seen.contains(&copy_digest(digest, queue)))
     }
 
     fn is_full(&self, to: &Id, bytes: usize) -> bool {
@@ -180,6 +193,9 @@ impl Shard {
             let Some(copy) = self.mails.get(&ticket).and_then(|mail| mail.copies.get(at)) else {
                 return;
             };
+            if copy.state == CopyState::Safe {
+                continue;
+            }
             let (device, body) = (copy.device.clone(), copy.body.clone());
             let (mut flying, mut behind) = (0, false);
             for conn in &sessions {
@@ -452,9 +468,18 @@ fn dressed(user: &Id, device: &str) -> Id {
 
 /// What a message is known by: its signature, which covers the content, and whose mail it is.
 fn digest_of(message: &Verified, to: &Id) -> MailDigest {
+    half_digest(message.signature(), to.as_str())
+}
+
+/// What a device's copy of a message is known by.
+pub(super) fn copy_digest(message: &MailDigest, device: &str) -> MailDigest {
+    half_digest(message, device)
+}
+
+fn half_digest(what: &[u8], whose: &str) -> MailDigest {
     let mut context = digest::Context::new(&digest::SHA256);
-    context.update(message.signature());
-    context.update(to.as_str().as_bytes());
+    context.update(what);
+    context.update(whose.as_bytes());
     let mut half = [0; 16];
     for (to, from) in half.iter_mut().zip(context.finish().as_ref()) {
         *to = *from;

@@ -375,9 +375,13 @@ impl Shard {
                 self.fill(ticket, slot, Vec::new(), out);
             }
             (Stored::Load(id), StoreAnswer::User(record)) => {
-                // What is stored was taken before this station's memory begins, perhaps.
-                for digest in record.queues.iter().flat_map(|queue| &queue.digests) {
-                    self.seen.insert(*digest, self.now.mono_ms);
+                // What is stored was taken before this station's memory begins, perhaps; for the
+                // devices that it is stored for, and no others.
+                for queue in &record.queues {
+                    for digest in &queue.digests {
+                        let copy = mail::copy_digest(digest, &queue.device);
+                        self.seen.insert(copy, self.now.mono_ms);
+                    }
                 }
                 let user = User::restore(id.clone(), record, self.now.mono_ms);
                 self.users.insert(id.clone(), user);

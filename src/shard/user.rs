@@ -28,6 +28,8 @@ pub(super) struct User {
     keys: Option<Arc<Vec<VerifyKey>>>,
     pub(super) sessions: Vec<ConnId>,
     pub(super) queues: Vec<Queue>,
+    /// Whether something was stored when this was read: a new message may be one of those again.
+    pub(super) had_mail: bool,
     /// Place of the newest message, in microseconds since 1970 where the clock allows.
     pub(super) last_seq: u64,
     /// Counts changes of the documents, so that ciphers made for older ones are renewed.
@@ -85,6 +87,7 @@ impl User {
             logins,
             keys: None,
             sessions: Vec::new(),
+            had_mail: !record.queues.is_empty(),
             queues: record.queues.into_iter().map(Queue::restore).collect(),
             last_seq,
             edition: 0,
