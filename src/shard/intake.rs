@@ -59,6 +59,8 @@ impl Shard {
             }
             match session.deframer.next_event() {
                 Ok(None) => return,
+                // Not acknowledged, so it comes again; else a busy station would never stop.
+                Ok(Some(Event::Message { .. })) if self.stopping => {}
                 Ok(Some(Event::Message { ack, body })) => {
                     if let Some(away) = self.belongs_elsewhere(conn, &body) {
                         return self.move_away(conn, away, ack, body, out);

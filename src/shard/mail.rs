@@ -104,6 +104,10 @@ impl Shard {
         );
         self.due_mail.push_back((self.now.mono_ms + self.policy.acknowledge_ms, ticket));
         self.hand_out(ticket, out);
+        if self.stopping {
+            // It came from another shard, or waited for its receiver to be read.
+            self.keep_flying(ticket, out);
+        }
     }
 
     /// A message that was taken before: not delivered again, but answered, once it is safe.
