@@ -1,5 +1,6 @@
 //! The life of a connection: opened, moved, read from the store, written to, closed.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::effect::{Close, Effect, Outbox};
-use super::input::{ConnId, Ticket};
+use super::input::{ConnId, Parcel, Ticket};
 use super::seal::{self, Cipher};
 use super::session::{ANY_DEVICE, AckTo, Push, Reading, Session};
 use super::ticket::Stored;
@@ -517,10 +518,9 @@ impl Shard {
         if self.users.len() <= self.policy.users_idle_max {
             return;
         }
-        let mails = &self.mails;
-        self.users.retain(|id, user| {
-            user.used_ms > idle_ms || !user.is_idle() || mails.values().any(|m| m.is_for(id))
-        });
+        let busy: HashSet<&Id> = self.mails.values().map(|mail| mail.user()).collect();
+        self.users
+            .retain(|id, user| user.used_ms > idle_ms || !user.is_idle() || busy.contains(id));
     }
 
     fn expire(&mut self, out: &mut Outbox) {
@@ -529,20 +529,29 @@ impl Shard {
         self.store(op, Stored::Expire, out);
     }
 
-    pub(super) fn expired(&mut self, queues: Vec<ExpiredQueue>, done: bool) {
+    /// Old mail was thrown out; the owners of its queues correct their figures.
+    pub(super) fn expired(&mut self, queues: Vec<ExpiredQueue>, done: bool, out: &mut Outbox) {
         for queue in queues {
             self.stats.expired += queue.count() as u64;
-            let id = Id::parse(&queue.queue.user).ok();
-            // Figures of users on other shards are corrected when those are read again.
-            if let Some(user) = id.and_then(|id| self.users.get_mut(&id)) {
-                let figures = user.queue(&queue.queue.device);
-                figures.count = figures.count.saturating_sub(queue.count() as u64);
-                figures.bytes = figures.bytes.saturating_sub(queue.bytes);
+            let Ok(id) = Id::parse(&queue.queue.user) else { continue };
+            let owner = self.ring.owner_of(&id);
+            if owner == self.index {
+                self.lost_mail(&id, &queue);
+            } else {
+                self.forward(owner, Parcel::Expired { of: id, queue }, out);
             }
         }
         if !done {
             // The rest soon, but not at once: senders come first.
             self.expire_ms = self.now.mono_ms + 100;
+        }
+    }
+
+    pub(super) fn lost_mail(&mut self, of: &Id, lost: &ExpiredQueue) {
+        if let Some(user) = self.users.get_mut(of) {
+            let figures = user.queue(&lost.queue.device);
+            figures.count = figures.count.saturating_sub(lost.count() as u64);
+            figures.bytes = figures.bytes.saturating_sub(lost.bytes);
         }
     }
 

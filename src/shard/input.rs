@@ -11,7 +11,7 @@ use crate::crypto::sign::Verified;
 use crate::proto::command::ReceiptText;
 use crate::proto::id::Id;
 use crate::proto::message::ReliableMessage;
-use crate::store::op::StoreAnswer;
+use crate::store::op::{ExpiredQueue, StoreAnswer};
 
 /// A connection, unique in the process for its lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -140,6 +140,13 @@ pub enum Parcel {
         reply: ReplyTo,
         /// The answer.
         verdict: Verdict,
+    },
+    /// Mail of one of your users was too old and is gone.
+    Expired {
+        /// Whose.
+        of: Id,
+        /// What is gone.
+        queue: ExpiredQueue,
     },
     /// Answer to `Account`.
     Answer {

@@ -53,8 +53,8 @@ enum CopyState {
 }
 
 impl Mail {
-    pub(super) fn is_for(&self, user: &Id) -> bool {
-        self.user == *user
+    pub(super) fn user(&self) -> &Id {
+        &self.user
     }
 }
 

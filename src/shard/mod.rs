@@ -282,6 +282,7 @@ impl Shard {
             Parcel::Switch { of, message, key, reply } => {
                 self.with_user(of, Work::Switch { message, key, reply }, out);
             }
+            Parcel::Expired { of, queue } => self.lost_mail(&of, &queue),
             Parcel::Switched { reply, verdict } => self.judged(reply.ticket, verdict, out),
             Parcel::Answer { reply, answer } => self.answered(reply, answer, out),
         }
@@ -412,7 +413,7 @@ impl Shard {
             }
             (Stored::Copy { mail, copy }, _) => self.kept(mail, copy, !failed, out),
             (Stored::Expire, StoreAnswer::Expired { queues, done }) => {
-                self.expired(queues, done);
+                self.expired(queues, done, out);
             }
             (Stored::Expire, _) => {}
         }

@@ -49,3 +49,25 @@ fn the_same_seed_makes_the_same_world() {
     };
     assert_eq!(run(7), run(7));
 }
+
+#[test]
+fn mail_that_nobody_fetches_is_thrown_out_after_its_time() {
+    let mut world = World::seeded(3);
+    world.leave_mail(0, 1, 20);
+    assert_eq!(world.stored(), 20);
+    world.days_pass(6);
+    assert_eq!(world.stored(), 20, "too early");
+    world.days_pass(2);
+    assert_eq!(world.stored(), 0, "too late");
+    world.come_to_rest();
+    assert_eq!(world.arrived(), 0);
+}
+
+#[test]
+fn a_full_mailbox_is_said_and_takes_mail_again_when_it_was_read() {
+    let mut world = World::seeded(4);
+    world.leave_mail(0, 1, 45);
+    assert_eq!(world.stored(), 40, "the policy of the simulation keeps 40");
+    world.come_to_rest();
+    assert_eq!((world.arrived(), world.stored()), (40, 0));
+}

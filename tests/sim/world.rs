@@ -71,6 +71,7 @@ pub(crate) struct World {
     /// Which push, by its transaction id, carried which message.
     carried: HashMap<(ConnId, [u8; 8]), u64>,
     story: Vec<String>,
+    mailbox_max: u64,
 }
 
 /// The same keys in every run, so that a seed means the same world: who owns an ID depends on it.
@@ -133,6 +134,7 @@ impl World {
             settled: HashMap::new(),
             carried: HashMap::new(),
             story: Vec::new(),
+            mailbox_max: 20_480,
         };
         world.begin_life();
         world
@@ -144,6 +146,7 @@ impl World {
             flying_max: 3,
             flying_bytes_max: 4 << 10,
             acknowledge_ms: 300,
+            mailbox_messages_max: self.mailbox_max,
             ..Policy::default()
         });
         let ring = Ring::new(SHARDS);
@@ -350,11 +353,14 @@ impl World {
     }
 
     fn send(&mut self, who: usize) {
-        let Some(conn) = self.clients[who].conn else { return };
         let to = usize::try_from(self.draw(USERS as u64)).unwrap();
-        if to == who {
-            return;
+        if to != who {
+            self.send_to(who, to);
         }
+    }
+
+    fn send_to(&mut self, who: usize, to: usize) {
+        let Some(conn) = self.clients[who].conn else { return };
         self.last_number += 1;
         let number = self.last_number;
         let data = number.to_be_bytes();
@@ -460,6 +466,36 @@ impl World {
         {
             self.story.push(format!("{number} settled by {conn} at {}", self.now_us));
             self.settled.insert(*number, self.life);
+        }
+    }
+
+    /// One user sends to another, who is away and has room for 40.
+    pub(crate) fn leave_mail(&mut self, from: usize, to: usize, count: usize) {
+        self.mailbox_max = 40;
+        self.begin_life();
+        self.connect(from);
+        for _ in 0..count {
+            self.send_to(from, to);
+            self.run_for(20_000);
+        }
+        self.run_for(2_000_000);
+    }
+
+    pub(crate) fn stored(&self) -> usize {
+        self.store.mail_count()
+    }
+
+    pub(crate) fn arrived(&self) -> usize {
+        self.arrived.len()
+    }
+
+    pub(crate) fn days_pass(&mut self, days: u64) {
+        self.now_us += days * 24 * 3600 * 1_000_000;
+        for _ in 0..5 {
+            for n in 0..SHARDS {
+                self.tell(ShardIndex(n), Input::Tick);
+            }
+            self.run_for(1_000_000);
         }
     }
 
