@@ -4,9 +4,9 @@
 //! outside. It opens no socket, reads no clock, draws no random number; so a test can run it in
 //! virtual time from a seed, and the thin shell in `server` can be read for its I/O alone.
 //!
-//! The way of a message: [`intake`] finds it in the bytes and verifies it; what is for the station
-//! goes to [`talk`], what is for a user goes as a parcel to that user's shard, where [`mail`] pushes
-//! or keeps it; [`ticket`] gathers the answer.
+//! The way of a message: `intake` finds it in the bytes and verifies it; what is for the station
+//! goes to `talk`, what is for a user goes as a parcel to that user's shard, where `mail` pushes
+//! or keeps it; `ticket` gathers the answer.
 
 mod account;
 pub mod effect;
