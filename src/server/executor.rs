@@ -73,9 +73,17 @@ struct Host {
     congested: RefCell<Vec<Rc<Socket>>>,
 }
 
-/// Runs a shard until it has stopped.
-pub(super) async fn run(job: Job) {
+/// Runs a shard until it has stopped; `ready` is called when it can be woken.
+pub(super) async fn run(job: Job, ready: impl FnOnce()) {
     let mailbox = job.mailboxes.get(usize::from(job.index.0)).cloned();
+    if let Some(mailbox) = &mailbox {
+        poll_fn(|context| {
+            mailbox.set_thread(context.waker());
+            Poll::Ready(())
+        })
+        .await;
+    }
+    ready();
     let host = Rc::new(Host {
         shard: RefCell::new(job.shard),
         index: job.index,

@@ -80,6 +80,11 @@ impl Mailbox {
         sent
     }
 
+    /// Says by what the shard's thread can be woken: a task that lives as long as the shard.
+    pub(super) fn set_thread(&self, waker: &Waker) {
+        self.thread.get_or_init(|| waker.clone());
+    }
+
     /// Wakes the shard's thread, as has to be done steadily: glommio 0.9 can go to sleep with tasks
     /// that are ready to run. When its preemption timer is due at the very moment it would run them
     /// (the system had the thread off the core for that long), it takes them for nothing to do. If
@@ -100,7 +105,6 @@ impl Mailbox {
         if let Some(batch) = self.queue.pop() {
             return Poll::Ready(batch);
         }
-        self.thread.get_or_init(|| context.waker().clone());
         self.waker.register(context.waker());
         // Once more: a batch may have come between the look and the registration.
         self.queue.pop().map_or(Poll::Pending, Poll::Ready)

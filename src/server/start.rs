@@ -47,7 +47,10 @@ const RING_DEPTH: usize = 4096;
 /// How long a busy shard goes on before it asks the kernel what else is ready. Its tasks end their
 /// turns by themselves.
 const PREEMPT: Duration = Duration::from_millis(3);
-/// How long shards may take to start, and to stop.
+/// How long a shard's thread may take to begin, and how many threads are tried.
+const START_PATIENCE: Duration = Duration::from_secs(1);
+const START_TRIES: u32 = 20;
+/// How long shards may take to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a taken port is tried again.
 const PORT_PATIENCE: Duration = Duration::from_secs(2);
@@ -206,7 +209,6 @@ struct Fleet {
     listening: Listening,
     mailboxes: Vec<Arc<Mailbox>>,
     store: Arc<Writer>,
-    threads: Vec<glommio::ExecutorJoinHandle<()>>,
     ended: mpsc::Receiver<ShardIndex>,
 }
 
@@ -225,35 +227,31 @@ impl Fleet {
         let store = writer(rocks, &mailboxes)?;
         let (report, reports) = mpsc::channel();
         let (farewell, ended) = mpsc::channel();
-        let mut threads = Vec::new();
         for index in (0..shards).map(ShardIndex) {
             let mut seed = [0; 8];
             aws_lc_rs::rand::fill(&mut seed)
                 .map_err(|_| StartError::Thread("no random bytes from the system".into()))?;
-            let parts = (station.clone(), policy.clone(), ans.clone());
-            let (mailboxes, store) = (mailboxes.clone(), store.clone());
-            let (report, farewell) = (report.clone(), farewell.clone());
-            let thread = LocalExecutorBuilder::new(Placement::Unbound)
-                .name(&format!("shard-{}", index.0))
-                .io_memory(IO_MEMORY)
-                .ring_depth(RING_DEPTH)
-                .preempt_timer(PREEMPT)
-                .spawn(move || async move {
-                    let (station, policy, ans) = parts;
-                    let shard =
-                        Shard::new(index, ring, station, policy, ans, u64::from_be_bytes(seed));
-                    let _ = report.send(index);
-                    executor::run(Job { shard, index, mailboxes, store }).await;
-                    let _ = farewell.send(index);
-                })
-                .map_err(|error| StartError::Thread(error.to_string()))?;
-            threads.push(thread);
-        }
-        drop(report);
-        for _ in 0..shards {
-            reports
-                .recv_timeout(PATIENCE)
-                .map_err(|_| StartError::Thread("it did not report in time".into()))?;
+            let plan = Plan {
+                index,
+                ring,
+                seed: u64::from_be_bytes(seed),
+                station: station.clone(),
+                policy: policy.clone(),
+                ans: ans.clone(),
+                mailboxes: mailboxes.clone(),
+                store: store.clone(),
+                taken: Arc::default(),
+            };
+            let mut tries = 0..START_TRIES;
+            loop {
+                tries
+                    .next()
+                    .ok_or_else(|| StartError::Thread("it did not report in time".into()))?;
+                plan.clone().launch(report.clone(), farewell.clone())?;
+                if reports.recv_timeout(START_PATIENCE).is_ok() {
+                    break;
+                }
+            }
         }
         let by_address = config.limits.connections_per_address_max;
         let by_address = usize::try_from(by_address).unwrap_or(usize::MAX);
@@ -262,7 +260,7 @@ impl Fleet {
             .map_err(|error| StartError::Thread(error.to_string()))?;
         let clock = Clock::start(mailboxes.clone())
             .map_err(|error| StartError::Thread(error.to_string()))?;
-        Ok(Self { shards, clock, listening, mailboxes, store, threads, ended })
+        Ok(Self { shards, clock, listening, mailboxes, store, ended })
     }
 
     /// Waits for the signal to stop, then for everything to be safe.
@@ -284,13 +282,56 @@ impl Fleet {
         self.clock.stop();
         // Whatever was acknowledged is synced already; this ends what was not.
         self.store.shutdown();
-        if all {
-            for thread in self.threads {
-                let _ = thread.join();
-            }
-        } else {
+        if !all {
             tracing::warn!("a shard did not stop in time; unacknowledged messages come again");
         }
+    }
+}
+
+/// What a shard's thread is given to begin with.
+#[derive(Clone)]
+struct Plan {
+    index: ShardIndex,
+    ring: Ring,
+    seed: u64,
+    station: Arc<Station>,
+    policy: Arc<Policy>,
+    ans: Arc<Ans>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    store: Arc<Writer>,
+    /// The first thread that comes to work on it has it.
+    taken: Arc<AtomicBool>,
+}
+
+impl Plan {
+    /// Starts a thread for the shard, which says so in `report` when it runs. An executor may fall
+    /// asleep before its first task (see [`Mailbox::beat`]): then another one is started, and
+    /// should the first wake up some day, it finds its work taken and ends.
+    fn launch(
+        self,
+        report: mpsc::Sender<ShardIndex>,
+        farewell: mpsc::Sender<ShardIndex>,
+    ) -> Result<(), StartError> {
+        LocalExecutorBuilder::new(Placement::Unbound)
+            .name(&format!("shard-{}", self.index.0))
+            .io_memory(IO_MEMORY)
+            .ring_depth(RING_DEPTH)
+            .preempt_timer(PREEMPT)
+            .spawn(move || async move {
+                let Self { index, ring, seed, station, policy, ans, mailboxes, store, taken } =
+                    self;
+                if taken.swap(true, Ordering::SeqCst) {
+                    return;
+                }
+                let shard = Shard::new(index, ring, station, policy, ans, seed);
+                executor::run(Job { shard, index, mailboxes, store }, || {
+                    let _ = report.send(index);
+                })
+                .await;
+                let _ = farewell.send(index);
+            })
+            .map(drop)
+            .map_err(|error| StartError::Thread(error.to_string()))
     }
 }
 
