@@ -108,7 +108,8 @@ impl Field {
         }
     }
 
-    fn long_name(self) -> &'static str {
+    /// The name it leaves under; empty for fields that have no short one.
+    pub(crate) fn long_name(self) -> &'static str {
         match self {
             Self::Sender => "sender",
             Self::Receiver => "receiver",
@@ -148,7 +149,7 @@ pub struct ReliableMessage {
     group: Option<Id>,
     time: Option<f64>,
     signature: Vec<u8>,
-    /// Bytes of the visa's terminal are not signed: a hint, never an authority.
+    /// `data` is the content's text itself.
     plain: bool,
 }
 

@@ -63,20 +63,7 @@ fn flush(out: &mut BytesMut, raw: &Bytes, run: &mut Option<std::ops::Range<usize
 }
 
 fn renamed(out: &mut BytesMut, raw: &Bytes, member: &Member) {
-    let name = match member.field {
-        Field::Sender => "sender",
-        Field::Receiver => "receiver",
-        Field::Time => "time",
-        Field::Type => "type",
-        Field::Group => "group",
-        Field::Data => "data",
-        Field::Keys => "keys",
-        Field::Key => "key",
-        Field::Signature => "signature",
-        Field::Meta => "meta",
-        Field::Visa => "visa",
-        Field::Iv | Field::Routing | Field::Other => return,
-    };
+    let name = member.field.long_name();
     if let Some(value) = raw.get(member.value.clone()) {
         named(out, name, value);
     }

@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
@@ -57,7 +56,6 @@ pub(super) struct Mailbox {
     waker: AtomicWaker,
     /// Wakes the shard's thread, whatever the state of the task that reads the mailbox.
     thread: OnceLock<Waker>,
-    refused: AtomicUsize,
 }
 
 impl Mailbox {
@@ -66,16 +64,12 @@ impl Mailbox {
             queue: ArrayQueue::new(MAILBOX_BATCHES_MAX),
             waker: AtomicWaker::new(),
             thread: OnceLock::new(),
-            refused: AtomicUsize::new(0),
         })
     }
 
     /// Puts a batch in, or gives it back when there is no room.
     pub(super) fn send(&self, batch: Vec<Letter>) -> Result<(), Vec<Letter>> {
         let sent = self.queue.push(batch);
-        if sent.is_err() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-        }
         self.waker.wake();
         sent
     }

@@ -77,8 +77,6 @@ pub enum Close {
     NoLogin,
     /// What came is no framing we know, or breaks its rules or limits.
     Framing,
-    /// The peer does not take what is sent to it.
-    Slow,
     /// The station stops.
     Stopping,
 }
@@ -91,7 +89,6 @@ impl Close {
             Self::Idle => "idle",
             Self::NoLogin => "no login",
             Self::Framing => "framing",
-            Self::Slow => "slow",
             Self::Stopping => "stopping",
         }
     }
