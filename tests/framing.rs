@@ -43,7 +43,7 @@ fn talk(station: &Station, form: Form, piece: usize) {
     assert_eq!(got.map["traces"][0]["did"], station.id.as_str());
     let told = at_alice.wait_receipt(&there);
     assert!(told == "Message delivered." || form == Form::MtpSilent, "{form:?}: {told}");
-    if form.is_mtp() {
+    if form.is_mtp() || form == Form::Mars {
         at_alice.wait_ok(id);
     }
     let back = bob.letter(&alice, 300);
@@ -105,6 +105,35 @@ fn two_people_talk_over_a_websocket() {
 }
 
 #[test]
+fn two_people_talk_over_mars() {
+    talk(&station(), Form::Mars, 0);
+}
+
+#[test]
+fn a_mars_request_has_one_response_with_the_first_answer_in_it() {
+    let station = station();
+    let (alice, bob) = (Person::new(), Person::new());
+    let mut at_bob = station.login(&bob, Form::Mtp);
+    let mut at_alice = station.connect(&alice, Form::Mars);
+    // Before the login: the question for it is the response.
+    let early = alice.letter(&bob, 20);
+    for letter in [&alice.hello(None), &early] {
+        let id = at_alice.send(letter);
+        at_alice.wait_ok(id);
+    }
+    let asked = at_alice.inbox.iter().filter(|m| m.command("handshake").is_some()).count();
+    assert_eq!(asked, 2);
+    at_alice.login();
+    at_bob.wait_letter(&early);
+    assert_eq!(at_alice.wait_receipt(&early), "Message delivered.");
+    // Nothing to say: an empty response.
+    let own = command("meta", json!({"did": alice.id(), "ID": alice.id()}));
+    let id = at_alice.send(&alice.ask(&own));
+    at_alice.wait_ok(id);
+    assert_eq!(at_alice.oks.iter().filter(|ok| **ok == id).count(), 1);
+}
+
+#[test]
 fn two_people_talk_in_json_lines() {
     talk(&station(), Form::Lines, 0);
 }
@@ -119,6 +148,8 @@ fn a_talk_goes_on_in_pieces_of_any_length() {
         (Form::WebSocketAck, 1),
         (Form::WebSocketAck, 13),
         (Form::WebSocket, 89),
+        (Form::Mars, 1),
+        (Form::Mars, 23),
         (Form::Lines, 1),
         (Form::Lines, 100),
     ] {

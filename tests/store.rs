@@ -117,9 +117,9 @@ fn random_op(dice: &mut Dice, next_seq: &mut u64) -> StoreOp {
     let queue = queue(name, devices[dice.roll(4) as usize]);
     let json = Bytes::from(format!("{{\"n\":{}}}", dice.roll(100)));
     match dice.roll(20) {
-        0 => StoreOp::SaveMeta { user: name.into(), json },
-        1 => StoreOp::SaveDocuments { user: name.into(), json },
-        2 => StoreOp::SaveLogins { user: name.into(), json },
+        0 => StoreOp::Save { user: name.into(), part: AccountPart::Meta, json },
+        1 => StoreOp::Save { user: name.into(), part: AccountPart::Documents, json },
+        2 => StoreOp::Save { user: name.into(), part: AccountPart::Logins, json },
         3 => StoreOp::Flush,
         4 | 5 => StoreOp::Expire {
             before_ms: next_seq.saturating_sub(dice.roll(60)),
@@ -231,8 +231,16 @@ fn a_damaged_record_is_put_aside_and_the_rest_served() {
     {
         let store = open(folder.path());
         let mut ops: Vec<_> = (1..=9).map(|seq| put(&pad, seq, 100)).collect();
-        ops.push(StoreOp::SaveMeta { user: pad.user.clone(), json: json.clone() });
-        ops.push(StoreOp::SaveLogins { user: pad.user.clone(), json: json.clone() });
+        ops.push(StoreOp::Save {
+            user: pad.user.clone(),
+            part: AccountPart::Meta,
+            json: json.clone(),
+        });
+        ops.push(StoreOp::Save {
+            user: pad.user.clone(),
+            part: AccountPart::Logins,
+            json: json.clone(),
+        });
         store.commit(&ops).unwrap();
     }
     {

@@ -13,7 +13,7 @@ use crate::proto::document::Document;
 use crate::proto::id::Id;
 use crate::proto::json as text;
 use crate::proto::meta::Meta;
-use crate::store::StoreOp;
+use crate::store::{AccountPart, StoreOp};
 
 impl Shard {
     /// Answers a question about an account of this shard; it is loaded.
@@ -109,7 +109,7 @@ impl Shard {
         }
         let json = Bytes::from(text::write(&Value::Object(proven.to_map())));
         user.set_meta(proven);
-        Ok(Some(StoreOp::SaveMeta { user: user.text.clone(), json }))
+        Ok(Some(StoreOp::Save { user: user.text.clone(), part: AccountPart::Meta, json }))
     }
 
     fn documents_upload(
@@ -186,7 +186,7 @@ impl Shard {
     pub(super) fn documents_op(&self, of: &Id) -> Option<StoreOp> {
         let user = self.users.get(of)?;
         let json = Bytes::from(text::write(&user.documents_json()));
-        Some(StoreOp::SaveDocuments { user: user.text.clone(), json })
+        Some(StoreOp::Save { user: user.text.clone(), part: AccountPart::Documents, json })
     }
 }
 

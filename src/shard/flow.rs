@@ -18,7 +18,7 @@ use crate::proto::id::Id;
 use crate::proto::json::Parser;
 use crate::proto::message::ReliableMessage;
 use crate::store::{ExpiredQueue, Mail, QueueKey, StoreAnswer, StoreOp};
-use crate::wire::{self, PushKey, delivery::Due};
+use crate::wire::{self, Ack, PushKey, delivery::Due};
 
 /// Messages asked of the store at once, and their bytes.
 const PAGE_MESSAGES_MAX: usize = 64;
@@ -80,8 +80,35 @@ impl Shard {
                 ack
             }
         };
-        if let Some(bytes) = wire::encode_ack(&ack) {
+        // Mars clients wait for a response under their request's number, be it an empty one.
+        let bytes = wire::encode_ack(&ack).or_else(|| wire::response_head(&ack, 0));
+        if let Some(bytes) = bytes {
             self.send(conn, bytes.into(), out);
+        }
+    }
+
+    /// Acknowledges a message and gives its answers, the first of them as the transport's response
+    /// where the framing has one.
+    pub(super) fn give(
+        &mut self,
+        conn: ConnId,
+        ack: AckTo,
+        answers: impl IntoIterator<Item = Bytes>,
+        out: &mut Outbox,
+    ) {
+        let mut answers = answers.into_iter();
+        match ack {
+            AckTo::One(ack @ Ack::Mars { .. }) => {
+                let body = answers.next().unwrap_or_default();
+                let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+                let head = wire::response_head(&ack, len).map(Bytes::from).unwrap_or_default();
+                self.send(conn, head, out);
+                self.send(conn, body, out);
+            }
+            ack => self.acknowledge(conn, ack, out),
+        }
+        for body in answers {
+            self.send_message(conn, body, out);
         }
     }
 

@@ -252,7 +252,8 @@ impl Shard {
         let Some(keys) = keys.filter(|_| self.can_answer(&sender)) else {
             // Without an account there is no telling who it is: the message waits for a login.
             self.save_all(saves, out);
-            return self.park(conn, message.raw().clone(), ack, sink, out);
+            let ack = self.park(conn, message.raw().clone(), ack, sink, out);
+            return self.acknowledge(conn, ack, out);
         };
         let trusted = logged_in && self.policy.verify == Verify::Session;
         let verified = match trusted {
@@ -348,21 +349,35 @@ impl Shard {
         }
     }
 
-    /// Keeps a message until its connection has logged in.
-    fn park(&mut self, conn: ConnId, raw: Bytes, ack: AckTo, sink: Sink, out: &mut Outbox) {
+    /// Keeps a message until its connection has logged in. Gives back what may be acknowledged at
+    /// once: a Mars request, whose response is no promise, and which stops the requests behind it.
+    fn park(
+        &mut self,
+        conn: ConnId,
+        raw: Bytes,
+        ack: AckTo,
+        sink: Sink,
+        out: &mut Outbox,
+    ) -> AckTo {
         if sink != Sink::Conn {
-            return self.acknowledge_or_fill(conn, ack, sink, out);
+            self.acknowledge_or_fill(conn, ack, sink, out);
+            return AckTo::None;
         }
+        let (later, at_once) = match ack {
+            AckTo::One(Ack::Mars { .. }) => (AckTo::None, ack),
+            ack => (ack, AckTo::None),
+        };
         let max = self.policy.parked_messages_max;
         let Some(session) = self.sessions.get_mut(&conn) else {
-            return;
+            return AckTo::None;
         };
-        session.parked.push_back((raw, ack));
+        session.parked.push_back((raw, later));
         if session.parked.len() > max {
             // The oldest is not acknowledged: its sender will repeat it.
             session.parked.pop_front();
             self.stats.parked_dropped += 1;
         }
+        at_once
     }
 
     fn route(
@@ -378,8 +393,8 @@ impl Shard {
             Way::Here => self.hear(conn, message, ack, sink, out),
             _ if !logged_in => {
                 let user = message.sender().clone();
-                self.park(conn, message.raw().clone(), ack, sink, out);
-                self.ask_to_log_in(conn, &user, out);
+                let ack = self.park(conn, message.raw().clone(), ack, sink, out);
+                self.ask_to_log_in(conn, &user, ack, out);
             }
             Way::HereWhenLoggedIn => self.hear(conn, message, ack, sink, out),
             Way::Mail(to) => self.mail(conn, to, message, ack, sink, out),

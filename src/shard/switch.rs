@@ -101,8 +101,7 @@ impl Shard {
         match verdict {
             Verdict::Refused => self.not_the_user(conn, &user, &message, ack, Sink::Conn, out),
             Verdict::Answer(bytes) => {
-                self.acknowledge(conn, ack, out);
-                self.send_message(conn, bytes, out);
+                self.give(conn, ack, [bytes], out);
             }
             Verdict::Proven => {
                 tracing::debug!(%conn, from = %user, to = %message.sender(), "user switch");

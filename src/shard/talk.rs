@@ -15,6 +15,7 @@ use crate::proto::command::{self, Command, ReceiptText, title};
 use crate::proto::content::{Body, Content};
 use crate::proto::id::Id;
 use crate::proto::json as text;
+use crate::store::{AccountPart, StoreOp};
 use crate::wire::Framing;
 
 /// Contents of an array, or messages in a forward, that are handled; more are declined together.
@@ -261,7 +262,7 @@ impl Shard {
     /// clients do not.
     fn reads_arrays(&self, conn: ConnId) -> bool {
         let framing = self.sessions.get(&conn).and_then(|s| s.deframer.framing());
-        matches!(framing, Some(Framing::Mtp | Framing::Mars))
+        framing == Some(Framing::Mtp)
     }
 
     fn ask_account(
@@ -378,7 +379,7 @@ impl Shard {
             return self.say(question.ticket, question.slot, said, out);
         }
         let json = bytes::Bytes::from(text::write(&Value::Array(user.logins.clone())));
-        let op = crate::store::StoreOp::SaveLogins { user: user.text.clone(), json };
+        let op = StoreOp::Save { user: user.text.clone(), part: AccountPart::Logins, json };
         let here = station
             .and_then(|s| self.names.read(s))
             .is_some_and(|s| s.is_same_as(&self.station.id));
@@ -405,7 +406,7 @@ impl Shard {
         ticket: Ticket,
         slot: usize,
         contents: Vec<Map<String, Value>>,
-        op: crate::store::StoreOp,
+        op: StoreOp,
         user: Id,
         out: &mut Outbox,
     ) {
@@ -414,13 +415,7 @@ impl Shard {
     }
 
     /// Adds an empty slot that is filled when the store has kept something.
-    pub(super) fn hold(
-        &mut self,
-        ticket: Ticket,
-        op: crate::store::StoreOp,
-        user: Id,
-        out: &mut Outbox,
-    ) {
+    pub(super) fn hold(&mut self, ticket: Ticket, op: StoreOp, user: Id, out: &mut Outbox) {
         let Some(reply) = self.replies.get_mut(&ticket) else {
             return;
         };
@@ -484,14 +479,13 @@ impl Shard {
     }
 
     /// Asks a connection that is not logged in to sign its session key.
-    pub(super) fn ask_to_log_in(&mut self, conn: ConnId, user: &Id, out: &mut Outbox) {
+    pub(super) fn ask_to_log_in(&mut self, conn: ConnId, user: &Id, ack: AckTo, out: &mut Outbox) {
         let Some(key) = self.sessions.get(&conn).map(|s| s.key.clone()) else {
             return;
         };
         let content = command::handshake(self.stamp(), title::AGAIN, Some(&key), None);
-        if let Some(bytes) = self.sealed(conn, &user.naked(), &content, true) {
-            self.send_message(conn, bytes, out);
-        }
+        let question = self.sealed(conn, &user.naked(), &content, true);
+        self.give(conn, ack, question, out);
     }
 
     /// Switches the pushing of mail on or off.

@@ -227,12 +227,8 @@ impl Shard {
             }
             Sink::Conn => {
                 self.calm(reply.conn, reply.bytes, out);
-                if !reply.failed {
-                    self.acknowledge(reply.conn, reply.ack, out);
-                }
-                for bytes in messages {
-                    self.send_message(reply.conn, bytes, out);
-                }
+                let ack = if reply.failed { AckTo::None } else { reply.ack };
+                self.give(reply.conn, ack, messages, out);
                 if reply.after == After::Begin {
                     self.begin(reply.conn, out);
                 }

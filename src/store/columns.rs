@@ -40,14 +40,14 @@ pub const FORMAT: Column = Column {
     writer: "migrate",
 };
 
-/// Metas, documents and logins.
+/// What is known of a user, apart from mail.
 pub const ACCOUNT: Column = Column {
     name: "account",
     what: "account",
-    key: "user, part (1 meta, 2 documents, 3 logins)",
+    key: "user, part (1 meta, 2 documents, 3 logins, 4 blocked, 5 muted)",
     record: "Account",
     preset: Preset::Point,
-    writer: "SaveMeta, SaveDocuments, SaveLogins",
+    writer: "Save",
 };
 
 /// What a queue's summary and expiry need of a message. A family of its own, not a suffix of the

@@ -16,7 +16,7 @@ const END: u8 = 0x01;
 /// What follows the last key that begins with an ended text: nothing encodes to `00 02`.
 const AFTER_END: u8 = 0x02;
 
-/// The three parts of an account, each a record of its own so that saving one copies no other.
+/// The parts of an account, each a record of its own so that saving one copies no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AccountPart {
     /// The user's meta.
@@ -25,6 +25,16 @@ pub enum AccountPart {
     Documents = 2,
     /// The user's logins.
     Logins = 3,
+    /// Whose messages the user does not take.
+    Blocked = 4,
+    /// Whose messages the user takes without a notification.
+    Muted = 5,
+}
+
+impl AccountPart {
+    /// All of them, in order.
+    pub const ALL: [Self; 5] =
+        [Self::Meta, Self::Documents, Self::Logins, Self::Blocked, Self::Muted];
 }
 
 /// A key of the wrong shape, which only a damaged store can hold.
@@ -50,13 +60,8 @@ pub fn account_key(user: &str, part: AccountPart) -> Vec<u8> {
 /// Takes apart what [`account_key`] made.
 pub fn parse_account_key(key: &[u8]) -> Result<(Arc<str>, AccountPart), KeyError> {
     let (user, rest) = take_text(key)?;
-    let part = match rest {
-        [1] => AccountPart::Meta,
-        [2] => AccountPart::Documents,
-        [3] => AccountPart::Logins,
-        _ => return Err(KeyError),
-    };
-    Ok((user, part))
+    let known = AccountPart::ALL.into_iter().find(|part| [*part as u8] == *rest);
+    Ok((user, known.ok_or(KeyError)?))
 }
 
 /// Key of a message: user, device, place.
@@ -260,7 +265,7 @@ mod tests {
     #[test]
     fn account_keys_come_back() {
         for user in texts() {
-            for part in [AccountPart::Meta, AccountPart::Documents, AccountPart::Logins] {
+            for part in AccountPart::ALL {
                 let key = account_key(&user, part);
                 assert_eq!(parse_account_key(&key), Ok((user.as_str().into(), part)));
             }

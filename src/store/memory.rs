@@ -168,9 +168,7 @@ fn due(fault: &mut Option<(u64, StoreError)>) -> Option<StoreError> {
 impl Inner {
     fn apply(&mut self, op: &StoreOp) -> StoreAnswer {
         match op {
-            StoreOp::SaveMeta { user, json } => self.save(user, AccountPart::Meta, json),
-            StoreOp::SaveDocuments { user, json } => self.save(user, AccountPart::Documents, json),
-            StoreOp::SaveLogins { user, json } => self.save(user, AccountPart::Logins, json),
+            StoreOp::Save { user, part, json } => self.save(user, *part, json),
             StoreOp::Enqueue { queue, seq, mail } => {
                 let key = key::mail_key(queue, *seq);
                 let old = self.mails.insert(key.clone(), mail.clone());
@@ -220,6 +218,8 @@ impl Inner {
             meta: part(AccountPart::Meta),
             documents: part(AccountPart::Documents),
             logins: part(AccountPart::Logins),
+            blocked: part(AccountPart::Blocked),
+            muted: part(AccountPart::Muted),
             queues: Vec::new(),
         };
         let (first, end) = key::user_range(user);
@@ -410,7 +410,7 @@ mod tests {
                 put("hulk", 1),
                 put("hulk", 2),
                 put("hul", 1),
-                StoreOp::SaveLogins { user: user.clone(), json: json.clone() },
+                StoreOp::Save { user: user.clone(), part: AccountPart::Logins, json: json.clone() },
             ])
             .unwrap();
         let StoreAnswer::User(record) = store.read(&StoreOp::LoadUser { user }) else { panic!() };

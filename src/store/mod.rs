@@ -25,8 +25,8 @@ pub mod writer;
 
 pub use error::StoreError;
 pub use op::{
-    Durable, ExpiredQueue, Mail, MailDigest, QueueKey, QueueSummary, StoreAnswer, StoreOp,
-    UserRecord,
+    AccountPart, Durable, ExpiredQueue, Mail, MailDigest, QueueKey, QueueSummary, StoreAnswer,
+    StoreOp, UserRecord,
 };
 
 /// Heads that one [`StoreOp::Expire`] looks at, whatever its `limit`: at under a microsecond a

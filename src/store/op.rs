@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::StoreError;
+pub use super::key::AccountPart;
 
 /// First half of the SHA-256 of a message: enough to know it again.
 pub type MailDigest = [u8; 16];
@@ -32,25 +33,13 @@ pub struct Mail {
 /// A request to a store. Texts and bodies are shared, so an op is cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreOp {
-    /// Keeps a user's meta, in place of an earlier one. Answer: `Saved`.
-    SaveMeta {
+    /// Keeps a part of a user's account, in place of an earlier one. Answer: `Saved`.
+    Save {
         /// Naked ID.
         user: Arc<str>,
-        /// The meta as JSON text; not looked into.
-        json: Bytes,
-    },
-    /// Keeps a user's documents, in place of earlier ones. Answer: `Saved`.
-    SaveDocuments {
-        /// Naked ID.
-        user: Arc<str>,
-        /// All documents as JSON text; not looked into.
-        json: Bytes,
-    },
-    /// Keeps a user's login commands, in place of earlier ones. Answer: `Saved`.
-    SaveLogins {
-        /// Naked ID.
-        user: Arc<str>,
-        /// All logins as JSON text; not looked into.
+        /// Which part.
+        part: AccountPart,
+        /// The part as JSON text; not looked into.
         json: Bytes,
     },
     /// Puts a message into a queue. The same `seq` again replaces it. Answer: `Saved`.
@@ -107,22 +96,14 @@ impl StoreOp {
     /// Whether its answer promises something that must outlive a loss of power.
     #[must_use]
     pub const fn is_save(&self) -> bool {
-        matches!(
-            self,
-            Self::SaveMeta { .. }
-                | Self::SaveDocuments { .. }
-                | Self::SaveLogins { .. }
-                | Self::Enqueue { .. }
-        )
+        matches!(self, Self::Save { .. } | Self::Enqueue { .. })
     }
 
     /// Bytes that the op brings with it, for bounds on a batch.
     #[must_use]
     pub fn payload_bytes(&self) -> usize {
         match self {
-            Self::SaveMeta { json, .. }
-            | Self::SaveDocuments { json, .. }
-            | Self::SaveLogins { json, .. } => json.len(),
+            Self::Save { json, .. } => json.len(),
             Self::Enqueue { mail, .. } => mail.body.len(),
             Self::Delete { seqs, .. } => seqs.len().saturating_mul(size_of::<u64>()),
             Self::LoadUser { .. } | Self::Page { .. } | Self::Expire { .. } | Self::Flush => 0,
@@ -150,6 +131,10 @@ pub struct UserRecord {
     pub documents: Option<Bytes>,
     /// The logins' JSON text.
     pub logins: Option<Bytes>,
+    /// JSON text of the command that says whom the user blocks.
+    pub blocked: Option<Bytes>,
+    /// JSON text of the command that says whose mail comes without a notification.
+    pub muted: Option<Bytes>,
     /// The queues that hold something, ordered by device.
     pub queues: Vec<QueueSummary>,
 }

@@ -142,6 +142,9 @@ impl Client {
 
     pub(crate) fn next_id(&mut self) -> [u8; 8] {
         self.last_id = self.last_id.wrapping_add(1).max(1);
+        if self.form == Form::Mars {
+            self.last_id &= u64::from(u32::MAX);
+        }
         self.last_id.to_be_bytes()
     }
 
@@ -162,7 +165,7 @@ impl Client {
             Form::Mtp | Form::MtpSilent => {
                 (frames::mtp(frames::COMMAND, self.next_id(), b"PING"), b"PONG")
             }
-            Form::WebSocket | Form::WebSocketAck => {
+            Form::WebSocket | Form::WebSocketAck | Form::Mars => {
                 (frames::frame(self.form, [0; 8], b"PING"), b"PONG")
             }
             Form::Lines => (b"\n".to_vec(), b""),
@@ -215,16 +218,29 @@ impl Client {
     fn package(&mut self, package: Package) {
         let Package { kind, id, body } = package;
         if kind == frames::MESSAGE_RESPONSE {
-            assert_eq!(body, b"OK");
             self.oks.push(id);
-            return;
+            if self.form != Form::Mars {
+                assert_eq!(body, b"OK");
+            }
+            if matches!(body.as_slice(), b"OK" | b"") {
+                return;
+            }
+        } else {
+            assert!(
+                !body.starts_with(b"{") || kind == frames::MESSAGE,
+                "a package of another type"
+            );
         }
         if !body.starts_with(b"{") {
             self.words.push(body);
             return;
         }
-        assert_eq!(kind, frames::MESSAGE, "a message in a package of another type");
         let acknowledgement = match self.form {
+            Form::Mars if kind == frames::MESSAGE_RESPONSE => Vec::new(),
+            Form::Mars => {
+                let words = [b"Mars SN:", &id[..], b"\nOK"].concat();
+                frames::mars(frames::PUSH_MESSAGE, 0, &words)
+            }
             Form::Mtp => frames::mtp(frames::MESSAGE_RESPONSE, id, b"OK"),
             Form::WebSocketAck => frames::frame(self.form, id, &frames::web_acknowledgement(&body)),
             Form::MtpSilent | Form::WebSocket | Form::Lines => Vec::new(),

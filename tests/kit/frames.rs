@@ -11,13 +11,15 @@ pub(crate) enum Form {
     WebSocketAck,
     /// WebSocket without.
     WebSocket,
+    /// Mars: every request is answered under its own number.
+    Mars,
     /// The JSON lines of 2019.
     Lines,
 }
 
 impl Form {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Mtp, Self::MtpSilent, Self::WebSocketAck, Self::WebSocket, Self::Lines];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Mtp, Self::MtpSilent, Self::WebSocketAck, Self::WebSocket, Self::Mars, Self::Lines];
 
     pub(crate) fn is_web(self) -> bool {
         matches!(self, Self::WebSocketAck | Self::WebSocket)
@@ -29,7 +31,7 @@ impl Form {
 
     /// Whether it acknowledges what it gets.
     pub(crate) fn acknowledges(self) -> bool {
-        matches!(self, Self::Mtp | Self::WebSocketAck)
+        matches!(self, Self::Mtp | Self::WebSocketAck | Self::Mars)
     }
 }
 
@@ -49,8 +51,22 @@ pub(crate) fn frame(form: Form, id: [u8; 8], body: &[u8]) -> Vec<u8> {
     match form {
         Form::Mtp | Form::MtpSilent => mtp(MESSAGE, id, body),
         Form::WebSocket | Form::WebSocketAck => web(body),
+        Form::Mars => {
+            let [.., a, b, c, d] = id;
+            mars(SEND_MSG, u32::from_be_bytes([a, b, c, d]), body)
+        }
         Form::Lines => [body, b"\n"].concat(),
     }
+}
+
+/// Commands of Mars packages.
+pub(crate) const SEND_MSG: u32 = 3;
+pub(crate) const PUSH_MESSAGE: u32 = 10_001;
+
+pub(crate) fn mars(cmd: u32, seq: u32, body: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(body.len()).unwrap();
+    let head = [20, 200, cmd, seq, len].map(u32::to_be_bytes);
+    [head.as_flattened(), body].concat()
 }
 
 /// A masked binary frame, as browsers send it.
@@ -121,6 +137,22 @@ pub(crate) fn take(form: Form, read: &mut Vec<u8>) -> Option<Package> {
                 len => cut(read, 2, len.into())?,
             };
             Some(Package { kind: MESSAGE, id: [0; 8], body })
+        }
+        Form::Mars => {
+            let head: [u8; 20] = *read.first_chunk()?;
+            let word = |at: usize| u32::from_be_bytes(*head[at..].first_chunk().unwrap());
+            assert_eq!((word(0), word(4)), (20, 200), "no package: {}", read.escape_ascii());
+            let body = cut(read, 20, word(16).into())?;
+            let (cmd, seq) = (word(8), word(12));
+            if cmd != PUSH_MESSAGE {
+                let id = u64::from(seq).to_be_bytes();
+                return Some(Package { kind: MESSAGE_RESPONSE, id, body });
+            }
+            // A push is known by the line before it, and acknowledged by repeating that line.
+            let end = body.iter().position(|byte| *byte == b'\n').unwrap();
+            let sn = body[..=end].strip_prefix(b"Mars SN:").unwrap();
+            let id = *sn.first_chunk().unwrap();
+            Some(Package { kind: MESSAGE, id, body: body[end + 1..].to_vec() })
         }
         Form::Lines => {
             let end = read.iter().position(|byte| *byte == b'\n')?;

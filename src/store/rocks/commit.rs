@@ -40,9 +40,7 @@ impl<'a> Draft<'a> {
             return Ok(StoreAnswer::Failed(StoreError::Full));
         }
         match op {
-            StoreOp::SaveMeta { user, json } => self.save(user, AccountPart::Meta, json),
-            StoreOp::SaveDocuments { user, json } => self.save(user, AccountPart::Documents, json),
-            StoreOp::SaveLogins { user, json } => self.save(user, AccountPart::Logins, json),
+            StoreOp::Save { user, part, json } => self.save(user, *part, json),
             StoreOp::Enqueue { queue, seq, mail } => self.enqueue(queue, *seq, mail),
             StoreOp::Delete { queue, seqs } => {
                 for seq in seqs {

@@ -113,6 +113,8 @@ impl<'a> View<'a> {
             meta: self.part(user, AccountPart::Meta, seen)?,
             documents: self.part(user, AccountPart::Documents, seen)?,
             logins: self.part(user, AccountPart::Logins, seen)?,
+            blocked: self.part(user, AccountPart::Blocked, seen)?,
+            muted: self.part(user, AccountPart::Muted, seen)?,
             queues: self.summaries(user, seen)?,
         })
     }
