@@ -1,5 +1,11 @@
 //! Every bound on what a stranger may make us hold or compute, with its reason.
 
+/// A meta as JSON text: two keys of 4096 bits take a tenth of it.
+pub const META_BYTES_MAX: usize = 16 * 1024;
+
+/// A document as JSON text; pictures in it have to be small ones, or links.
+pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+
 /// Shortest text of an ID, in characters: the reference refuses anything below.
 pub const ID_CHARS_MIN: usize = 4;
 

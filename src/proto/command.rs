@@ -3,6 +3,8 @@
 //! Every read is total: a command that is known by its name but lacks what it needs still becomes
 //! a value, so that its sender gets an answer (weakness 19 of the reference: silence).
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
 use super::content::{emit, kind, seconds};
@@ -50,6 +52,8 @@ pub enum Command {
         documents: Option<Vec<Value>>,
         /// Query: only if something is newer than this, in seconds since 1970.
         last_time: Option<f64>,
+        /// In the form of 2019, so that the answer has to be.
+        profile: bool,
     },
     /// Where a user is logged in.
     Login {
@@ -70,6 +74,13 @@ pub enum Command {
         /// Names, separated by blanks.
         names: String,
     },
+    /// Say whom one does not want to hear, or ask what one said last.
+    List {
+        /// Not at all, or without a notification.
+        which: List,
+        /// IDs; none in a query.
+        entries: Option<Vec<Value>>,
+    },
     /// An answer to something; never answered.
     Receipt,
     /// None of these.
@@ -77,6 +88,25 @@ pub enum Command {
         /// Its name.
         name: String,
     },
+}
+
+/// The lists that a user can leave with a station.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum List {
+    /// Whose messages do not come.
+    Block,
+    /// Whose messages come without a notification.
+    Mute,
+}
+
+impl List {
+    /// The command's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Mute => "mute",
+        }
+    }
 }
 
 impl Command {
@@ -94,14 +124,11 @@ impl Command {
             "documents" => Self::Documents {
                 did: text("did"),
                 meta: filled(map.get("meta")),
-                documents: match map.get("documents") {
-                    Some(Value::Array(list)) => Some(list.clone()),
-                    Some(Value::Null) | None => None,
-                    Some(_) => Some(Vec::new()),
-                },
+                documents: entries(map.get("documents")),
                 last_time: map.get("last_time").and_then(seconds),
+                profile: false,
             },
-            "profile" => profile(map),
+            "profile" => read_profile(map),
             "login" => Self::Login {
                 did: text("did"),
                 station: map.get("station").and_then(entity),
@@ -109,10 +136,22 @@ impl Command {
             },
             "report" => Self::Report { title: report_title(map) },
             "online" | "offline" => Self::Report { title: name },
+            // 2019's clients say there whether their window is in front.
+            "broadcast" => Self::Report { title: report_title(map) },
             "ans" => Self::Ans { names: text("names").unwrap_or_default() },
+            "block" => Self::List { which: List::Block, entries: entries(map.get("list")) },
+            "mute" => Self::List { which: List::Mute, entries: entries(map.get("list")) },
             "receipt" => Self::Receipt,
             _ => Self::Unknown { name },
         }
+    }
+}
+
+fn entries(value: Option<&Value>) -> Option<Vec<Value>> {
+    match value {
+        Some(Value::Array(list)) => Some(list.clone()),
+        Some(Value::Null) | None => None,
+        Some(_) => Some(Vec::new()),
     }
 }
 
@@ -127,17 +166,16 @@ fn entity(value: &Value) -> Option<String> {
 
 fn report_title(map: &Fields) -> String {
     let text = |name: &str| map.get(name).and_then(Value::as_str);
-    match (text("title"), text("state")) {
-        (Some(title), _) => title.to_owned(),
-        // 2019's names for the same.
-        (None, Some("foreground")) => "online".to_owned(),
-        (None, Some("background")) => "offline".to_owned(),
-        _ => String::new(),
+    match (text("state"), text("title")) {
+        // 2019's names for the same; its title says then that it is a report.
+        (Some("foreground"), None | Some("report")) => "online".to_owned(),
+        (Some("background"), None | Some("report")) => "offline".to_owned(),
+        (_, title) => title.unwrap_or_default().to_owned(),
     }
 }
 
 /// The document command of 2019: `profile` is an object, or a text signed beside it.
-fn profile(map: &Fields) -> Command {
+fn read_profile(map: &Fields) -> Command {
     let did = map.get("did").or_else(|| map.get("ID")).and_then(Value::as_str).map(str::to_owned);
     let documents = match (map.get("profile"), map.get("signature")) {
         (Some(document @ Value::Object(_)), _) => Some(vec![document.clone()]),
@@ -146,7 +184,13 @@ fn profile(map: &Fields) -> Command {
         }
         _ => None,
     };
-    Command::Documents { did, meta: filled(map.get("meta")), documents, last_time: None }
+    Command::Documents {
+        did,
+        meta: filled(map.get("meta")),
+        documents,
+        last_time: None,
+        profile: true,
+    }
 }
 
 /// Number and time of an answer.
@@ -192,10 +236,25 @@ pub fn documents(stamp: Stamp, did: &str, meta: Option<Fields>, documents: Vec<V
     command(stamp, "documents", json!({"did": did, "meta": meta, "documents": documents}))
 }
 
+/// The same for clients of 2019, who know one document and call it profile: its text and signature.
+pub fn profile(stamp: Stamp, did: &str, meta: Option<Fields>, newest: &Value) -> Fields {
+    let (data, signature) = (newest.get("data"), newest.get("signature"));
+    command(
+        stamp,
+        "profile",
+        json!({"did": did, "ID": did, "meta": meta, "profile": data, "signature": signature}),
+    )
+}
+
 /// The answer to an ANS query; `missed` only where a name is unknown.
 pub fn ans(stamp: Stamp, names: &str, records: Fields, missed: Vec<String>) -> Fields {
     let missed = (!missed.is_empty()).then_some(missed);
     command(stamp, "ans", json!({"names": names, "records": records, "missed": missed}))
+}
+
+/// The answer to a question for a list that was never left.
+pub fn list(stamp: Stamp, which: List) -> Fields {
+    command(stamp, which.name(), json!({"list": []}))
 }
 
 /// Several contents in one. Clients of 2.x do not translate what is inside, older ones read `cmd`:
@@ -228,7 +287,7 @@ pub fn forward(stamp: Stamp, secrets: Vec<Value>) -> Fields {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReceiptText {
     /// The sentence, as the reference has it.
-    pub text: &'static str,
+    pub text: Cow<'static, str>,
     /// The same with variables, for clients that translate.
     pub template: Option<&'static str>,
     /// Values of the variables.
@@ -241,12 +300,17 @@ pub struct ReceiptText {
 
 impl ReceiptText {
     /// A sentence alone.
-    pub fn plain(text: &'static str) -> Self {
-        Self { text, ..Self::default() }
+    pub fn plain(text: impl Into<Cow<'static, str>>) -> Self {
+        Self { text: text.into(), ..Self::default() }
     }
 
     /// A sentence with its template and values.
-    pub fn new(text: &'static str, template: &'static str, replacements: Value) -> Self {
+    pub fn new(
+        text: impl Into<Cow<'static, str>>,
+        template: &'static str,
+        replacements: Value,
+    ) -> Self {
+        let text = text.into();
         Self { text, template: Some(template), replacements: Some(replacements), ..Self::default() }
     }
 

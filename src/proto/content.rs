@@ -12,6 +12,8 @@ use super::compat;
 
 /// Kinds that a station tells apart; all others are carried or declined by their number.
 pub mod kind {
+    /// A text.
+    pub const TEXT: u32 = 1;
     /// A command, `command` names it.
     pub const COMMAND: u32 = 136;
     /// A group's history command.

@@ -1,12 +1,13 @@
 //! Accounts: questions and uploads, answered by the shard that owns them.
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Shard;
 use super::effect::Outbox;
 use super::input::{AccountAnswer, AccountOp, ReplyTo};
 use super::ticket::Stored;
+use crate::base::limits::{DOCUMENT_BYTES_MAX, META_BYTES_MAX};
 use crate::crypto::identity::{Acceptance, Proven, accept_document, prove_document, prove_meta};
 use crate::proto::command::ReceiptText;
 use crate::proto::document::Document;
@@ -57,6 +58,7 @@ impl Shard {
         last_time: Option<f64>,
         logins: bool,
     ) -> AccountAnswer {
+        let now_s = self.now.wall_s();
         let user = self.users.get(of).filter(|user| !user.documents.is_empty());
         let Some(user) = user else {
             return say("Document not found.", "Document not found: ${did}.", of);
@@ -79,12 +81,11 @@ impl Shard {
         if asker == of {
             return AccountAnswer::Nothing;
         }
-        let messages = user.logins.iter().filter_map(|record| record.get("msg").cloned());
         AccountAnswer::Documents {
             did: of.as_str().to_owned(),
             meta: user.meta.as_ref().map(|meta| meta.to_map()),
             documents: user.documents.iter().map(|d| Value::Object(d.to_map())).collect(),
-            logins: if logins { messages.collect() } else { Vec::new() },
+            logins: if logins { user.fresh_logins(now_s) } else { Vec::new() },
         }
     }
 
@@ -101,7 +102,8 @@ impl Shard {
 
     /// Accepts a meta for an account: what is to be stored, nothing if one is known already.
     pub(super) fn take_meta(&mut self, of: &Id, meta: &Value) -> Result<Option<StoreOp>, ()> {
-        let meta = meta.as_object().and_then(|map| Meta::from_map(map).ok()).ok_or(())?;
+        let map = meta.as_object().filter(|map| text::write_object(map).len() <= META_BYTES_MAX);
+        let meta = map.and_then(|map| Meta::from_map(map).ok()).ok_or(())?;
         let proven = prove_meta(of, meta).map_err(|_| ())?;
         let user = self.users.get_mut(of).ok_or(())?;
         if user.meta.is_some() {
@@ -164,7 +166,9 @@ impl Shard {
         let Some(meta) = user.meta.as_ref() else {
             return Taken::Bad;
         };
-        let document = document.as_object().and_then(|map| Document::from_map(map).ok());
+        let fits = |map: &&Map<String, Value>| text::write_object(map).len() <= DOCUMENT_BYTES_MAX;
+        let document = document.as_object().filter(fits);
+        let document = document.and_then(|map| Document::from_map(map).ok());
         let Some(document) = document else {
             return Taken::Bad;
         };

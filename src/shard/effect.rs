@@ -73,10 +73,12 @@ pub enum Close {
     Asked,
     /// Nothing was heard for too long.
     Idle,
-    /// Nobody logged in in time.
+    /// Nobody logged in in time, or before too many messages.
     NoLogin,
     /// What came is no framing we know, or breaks its rules or limits.
     Framing,
+    /// Too many of its messages had to be refused.
+    Refused,
     /// The station stops.
     Stopping,
 }
@@ -89,6 +91,7 @@ impl Close {
             Self::Idle => "idle",
             Self::NoLogin => "no login",
             Self::Framing => "framing",
+            Self::Refused => "too many refused messages",
             Self::Stopping => "stopping",
         }
     }

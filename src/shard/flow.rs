@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::effect::{Close, Effect, Outbox};
 use super::input::{ConnId, Parcel, Ticket};
+use super::rate::Hold;
 use super::seal::{self, Cipher};
 use super::session::{ANY_DEVICE, AckTo, Push, Reading, Session};
 use super::ticket::Stored;
@@ -32,7 +33,8 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.stats.accepted += 1;
-        let session = Session::new(peer, secret, self.policy.framing, self.now.mono_ms);
+        let mut session = Session::new(peer, secret, self.policy.framing, self.now.mono_ms);
+        session.spared = self.policy.spare_loopback && peer.ip().to_canonical().is_loopback();
         self.sessions.insert(conn, session);
         if self.stopping {
             return self.close(conn, Close::Stopping, out);
@@ -413,9 +415,8 @@ impl Shard {
             return;
         };
         session.waiting_bytes += bytes;
-        if session.waiting_bytes > max && !session.paused {
-            session.paused = true;
-            out.push(Effect::Pause { conn });
+        if session.waiting_bytes > max {
+            self.pause(conn, Hold::Waiting, out);
         }
     }
 
@@ -426,9 +427,8 @@ impl Shard {
             return;
         };
         session.waiting_bytes = session.waiting_bytes.saturating_sub(bytes);
-        if session.paused && session.waiting_bytes <= max / 2 {
-            session.paused = false;
-            out.push(Effect::Resume { conn });
+        if session.waiting_bytes <= max / 2 {
+            self.resume(conn, Hold::Waiting, out);
         }
     }
 
@@ -471,6 +471,7 @@ impl Shard {
     pub(super) fn tick(&mut self, out: &mut Outbox) {
         let now_ms = self.now.mono_ms;
         self.keep_due(now_ms, out);
+        self.pace_due(out);
         while let Some((due, conn)) = self.due_conns.keys().next().copied() {
             if due > now_ms {
                 break;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::census::{Census, Present};
 use super::ring::ShardIndex;
 use super::session::Session;
 use crate::crypto::sign::Verified;
@@ -148,6 +149,20 @@ pub enum Parcel {
         /// What is gone.
         queue: ExpiredQueue,
     },
+    /// Who is at your place?
+    Census {
+        /// What is asked.
+        asked: Census,
+        /// Where the answer goes.
+        reply: ReplyTo,
+    },
+    /// Answer to `Census`.
+    Present {
+        /// Who asked.
+        reply: ReplyTo,
+        /// The answer.
+        present: Present,
+    },
     /// Answer to `Account`.
     Answer {
         /// Who asked.
@@ -167,6 +182,13 @@ pub enum Outcome {
     },
     /// Stored for every device: nobody was there, or nobody acknowledged in time.
     Cached,
+    /// The receiver does not want it.
+    Blocked {
+        /// What the receiver is called.
+        by: String,
+        /// What the group is called that it came by, if it is a group's.
+        group: Option<String>,
+    },
     /// The receiver's store is full.
     Full,
     /// The station's disk failed or is full: not accepted, try later.
@@ -205,6 +227,13 @@ pub enum AccountOp {
         /// The documents.
         documents: Vec<Value>,
     },
+}
+
+impl AccountOp {
+    /// Whether it brings something to be kept.
+    pub(super) const fn is_upload(&self) -> bool {
+        matches!(self, Self::MetaUpload(_) | Self::DocumentsUpload { .. })
+    }
 }
 
 /// The answer about an account.

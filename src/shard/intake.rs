@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::account::Taken;
 use super::effect::{Close, Effect, Outbox};
 use super::input::{ConnId, Parcel, ReplyTo};
+use super::rate::Hold;
 use super::session::AckTo;
 use super::ticket::Sink;
 use super::user::{is_device, terminal_of};
@@ -43,8 +44,8 @@ impl Shard {
         session.deframer.feed(bytes);
         self.deframe(conn, out);
         if let Some(session) = self.sessions.get_mut(&conn) {
-            session.frame_ms =
-                session.deframer.has_partial().then(|| session.frame_ms.unwrap_or(now_ms));
+            let begun = session.deframer.has_partial() && !session.is_held();
+            session.frame_ms = begun.then(|| session.frame_ms.unwrap_or(now_ms));
         }
     }
 
@@ -54,7 +55,7 @@ impl Shard {
             let Some(session) = self.sessions.get_mut(&conn) else {
                 return;
             };
-            if session.closing {
+            if session.closing || session.holds & Hold::Pace as u8 != 0 {
                 return;
             }
             match session.deframer.next_event() {
@@ -65,7 +66,9 @@ impl Shard {
                     if let Some(away) = self.belongs_elsewhere(conn, &body) {
                         return self.move_away(conn, away, ack, body, out);
                     }
-                    self.package(conn, ack, body, out);
+                    let bytes = body.len();
+                    let lines = self.package(conn, ack, body, out);
+                    self.pace(conn, lines, bytes, out);
                 }
                 Ok(Some(Event::Reply(bytes))) => self.send(conn, bytes, out),
                 Ok(Some(Event::Acknowledged(key))) => self.acknowledged(conn, &key, out),
@@ -106,14 +109,18 @@ impl Shard {
             session.deframer.put_back(Event::Message { ack, body });
             // What the old place counted stays there.
             session.waiting_bytes = 0;
+            if std::mem::take(&mut session.holds) != 0 {
+                out.push(Effect::Resume { conn });
+            }
             out.push(Effect::Move { conn, to, session: Box::new(session) });
         }
     }
 
-    /// One package: a message, or several lines that are one each.
-    fn package(&mut self, conn: ConnId, ack: Ack, body: Bytes, out: &mut Outbox) {
+    /// One package: a message, or several lines that are one each. How many there were.
+    fn package(&mut self, conn: ConnId, ack: Ack, body: Bytes, out: &mut Outbox) -> usize {
         let lines: Vec<Bytes> = lines_of(&body).collect();
-        match lines.len() {
+        let count = lines.len();
+        match count {
             0 => self.acknowledge(conn, AckTo::One(ack), out),
             1 => {
                 for line in lines {
@@ -128,6 +135,7 @@ impl Shard {
                 }
             }
         }
+        count
     }
 
     /// One message's text.
@@ -138,6 +146,7 @@ impl Shard {
                 // There is nobody to answer: what is no message has no sender.
                 self.stats.refused_messages += 1;
                 tracing::debug!(%conn, %error, "not a message");
+                self.refused(conn, out);
                 return self.acknowledge(conn, ack, out);
             }
         };
@@ -168,6 +177,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.stats.refused_messages += 1;
+        self.refused(conn, out);
         let said = ReceiptText::new(
             "Message not accepted.",
             "Message not accepted: ${reason}.",
@@ -246,6 +256,7 @@ impl Shard {
         let logged_in = self.sessions.get(&conn).is_some_and(|session| session.user.is_some());
         let Ok(saves) = self.take_attachments(conn, &message) else {
             self.stats.refused_messages += 1;
+            self.refused(conn, out);
             return self.acknowledge_or_fill(conn, ack, sink, out);
         };
         let keys = self.users.get_mut(&sender).and_then(|user| user.keys());
@@ -270,6 +281,7 @@ impl Shard {
             }
             Err(message) => {
                 self.stats.refused_signatures += 1;
+                self.refused(conn, out);
                 self.save_all(saves, out);
                 if !logged_in {
                     // Whoever it is knows that it is not the sender.
@@ -419,8 +431,13 @@ impl Shard {
         if receiver.is_same_as(&self.station.id) {
             return Way::Here;
         }
+        let assistant = || self.names.ans().resolve("assistant").map(Id::naked);
         if !receiver.is_broadcast() {
-            return if receiver.is_group() { Way::Group } else { Way::Mail(receiver.naked()) };
+            return match receiver.is_group() {
+                // Who splits it for the members, where there is such a one.
+                true => assistant().map_or(Way::Group, Way::Mail),
+                false => Way::Mail(receiver.naked()),
+            };
         }
         match receiver.naked().as_str() {
             "station@anywhere" | "anyone@anywhere" => Way::Here,

@@ -69,6 +69,13 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let digest = digest_of(message, to);
+        if let Some(user) = self.users.get(to)
+            && user.blocks(message.sender(), message.group())
+        {
+            self.stats.blocked += 1;
+            let group = message.group().map(|group| group.to_string());
+            return self.outcome(reply, Outcome::Blocked { by: user.called().into(), group }, out);
+        }
         if self.seen.contains(&digest) {
             return self.repeated(to, &digest, reply, out);
         }

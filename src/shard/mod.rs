@@ -9,11 +9,14 @@
 //! or keeps it; `ticket` gathers the answer.
 
 mod account;
+pub mod census;
 pub mod effect;
 mod flow;
 pub mod input;
 mod intake;
+mod lists;
 mod mail;
+pub mod rate;
 pub mod ring;
 mod seal;
 mod seen;
@@ -39,6 +42,7 @@ use crate::wire::{Ack, DeframeLimits};
 use effect::{Effect, Outbox};
 use input::{AccountAnswer, AccountOp, ConnId, Input, Outcome, Parcel, ReplyTo, Ticket, Verdict};
 use mail::Mail;
+use rate::Rate;
 use ring::{Ring, ShardIndex};
 pub use seal::Station;
 use seen::Seen;
@@ -101,6 +105,20 @@ pub struct Policy {
     pub mail_ms_max: u64,
     /// Users without a session that are remembered between two looks into the store.
     pub users_idle_max: usize,
+    /// Whether connections from this machine are spared the bounds below: bots, bridges, proxies.
+    pub spare_loopback: bool,
+    /// Messages that a user may send.
+    pub messages: Rate,
+    /// Bytes that a user may send.
+    pub bytes: Rate,
+    /// Packages that a connection may send until its login.
+    pub early_messages_max: u32,
+    /// Refused messages until a connection ends.
+    pub refusals: Rate,
+    /// Accounts of others that a user may bring.
+    pub uploads: Rate,
+    /// Who may ask the station about its users; naked IDs.
+    pub admins: Vec<Id>,
 }
 
 impl Default for Policy {
@@ -121,6 +139,13 @@ impl Default for Policy {
             mailbox_bytes_max: 256 << 20,
             mail_ms_max: 7 * 24 * 3600 * 1000,
             users_idle_max: 20_000,
+            spare_loopback: true,
+            messages: Rate::per_second(500),
+            bytes: Rate::per_second(8 << 20),
+            early_messages_max: 128,
+            refusals: Rate::within(120, 60),
+            uploads: Rate::within(240, 3600),
+            admins: Vec::new(),
         }
     }
 }
@@ -162,6 +187,8 @@ pub struct Shard {
     due_mail: VecDeque<(u64, Ticket)>,
     /// When to look at a connection again.
     due_conns: BTreeMap<(u64, ConnId), ()>,
+    /// When to read on from a connection whose user went too fast.
+    due_paced: BTreeMap<(u64, ConnId), ()>,
     stored: HashMap<Ticket, Stored>,
     deletions: Vec<(Id, Arc<str>, u64)>,
     /// Account pieces of the message at hand, to be kept before it is answered.
@@ -203,6 +230,7 @@ impl Shard {
             flying: HashMap::new(),
             due_mail: VecDeque::new(),
             due_conns: BTreeMap::new(),
+            due_paced: BTreeMap::new(),
             stored: HashMap::new(),
             deletions: Vec::new(),
             saves: Vec::new(),
@@ -237,7 +265,8 @@ impl Shard {
     pub fn next_deadline(&self) -> Option<u64> {
         let mail = self.due_mail.front().map(|(due, _)| *due);
         let conn = self.due_conns.keys().next().map(|(due, _)| *due);
-        [mail, conn].into_iter().flatten().min()
+        let paced = self.due_paced.keys().next().map(|(due, _)| *due);
+        [mail, conn, paced].into_iter().flatten().min()
     }
 
     /// Connections that are open.
@@ -283,6 +312,11 @@ impl Shard {
                 self.with_user(of, Work::Switch { message, key, reply }, out);
             }
             Parcel::Expired { of, queue } => self.lost_mail(&of, &queue),
+            Parcel::Census { asked, reply } => {
+                let present = self.present(asked);
+                self.forward(reply.shard, Parcel::Present { reply, present }, out);
+            }
+            Parcel::Present { reply, present } => self.counted(reply, present, out),
             Parcel::Switched { reply, verdict } => self.judged(reply.ticket, verdict, out),
             Parcel::Answer { reply, answer } => self.answered(reply, answer, out),
         }

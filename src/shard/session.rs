@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::input::{ConnId, Ticket};
+use super::rate::Bucket;
 use super::seal::Cipher;
 use crate::base::encode;
 use crate::crypto::seal::HeardKey;
@@ -50,9 +51,16 @@ pub struct Session {
     pub(super) cipher: Option<Cipher>,
     /// The last content key that came, by its encrypted text.
     pub(super) heard_key: HeardKey,
-    /// Bytes of messages that wait for an answer, and whether reading was stopped for them.
+    /// Bytes of messages that wait for an answer.
     pub(super) waiting_bytes: usize,
-    pub(super) paused: bool,
+    /// Why nothing is read now, a bit for each `Hold`.
+    pub(super) holds: u8,
+    /// Spared the bounds on rates.
+    pub(super) spared: bool,
+    /// Packages that came before the login.
+    pub(super) early: u32,
+    /// What was refused lately.
+    pub(super) refused: Bucket,
     pub(super) closing: bool,
 }
 
@@ -125,7 +133,10 @@ impl Session {
             cipher: None,
             heard_key: None,
             waiting_bytes: 0,
-            paused: false,
+            holds: 0,
+            spared: false,
+            early: 0,
+            refused: Bucket::default(),
             closing: false,
         }
     }

@@ -8,11 +8,12 @@ use super::session::AckTo;
 use super::ticket::{After, Reply, Sink, Stored, Wrap};
 use super::user::{is_device, terminal_of};
 use super::{LoginMessages, Shard, Work};
+use crate::base::limits::DOCUMENT_AHEAD_S_MAX;
 use crate::crypto::seal;
 use crate::crypto::sign::Verified;
 use crate::proto::address::EntityKind;
 use crate::proto::command::{self, Command, ReceiptText, title};
-use crate::proto::content::{Body, Content};
+use crate::proto::content::{Body, Content, kind};
 use crate::proto::id::Id;
 use crate::proto::json as text;
 use crate::store::{AccountPart, StoreOp};
@@ -22,12 +23,12 @@ use crate::wire::Framing;
 pub(super) const PARTS_MAX: usize = 64;
 
 /// A question and where its answer goes.
-struct Question<'a> {
-    conn: ConnId,
-    message: &'a Verified,
-    content: &'a Content,
-    ticket: Ticket,
-    slot: usize,
+pub(super) struct Question<'a> {
+    pub(super) conn: ConnId,
+    pub(super) message: &'a Verified,
+    pub(super) content: &'a Content,
+    pub(super) ticket: Ticket,
+    pub(super) slot: usize,
 }
 
 impl Shard {
@@ -101,6 +102,7 @@ impl Shard {
             user: message.sender().naked(),
             ack,
             origin,
+            profile: false,
             group: message.group().map(|g| g.as_str().to_owned()).filter(|_| !message.is_plain()),
             introduce: broadcast || message.is_plain(),
             wrap: Wrap::Apart,
@@ -119,7 +121,7 @@ impl Shard {
         ticket
     }
 
-    fn say(&mut self, ticket: Ticket, slot: usize, said: ReceiptText, out: &mut Outbox) {
+    pub(super) fn say(&mut self, ticket: Ticket, slot: usize, said: ReceiptText, out: &mut Outbox) {
         let contents = self.receipt(ticket, said).into_iter().collect();
         self.fill(ticket, slot, contents, out);
     }
@@ -154,7 +156,7 @@ impl Shard {
     }
 
     /// Makes room for so many parts of an answer; the place of the first of them.
-    fn add_slots(&mut self, ticket: Ticket, count: usize, wrap: Wrap) -> usize {
+    pub(super) fn add_slots(&mut self, ticket: Ticket, count: usize, wrap: Wrap) -> usize {
         let Some(reply) = self.replies.get_mut(&ticket) else {
             return 0;
         };
@@ -188,7 +190,8 @@ impl Shard {
 
     fn respond(&mut self, question: &Question<'_>, out: &mut Outbox) {
         let Body::Command(command) = &question.content.body else {
-            return self.not_supported(question, out);
+            let answered = question.content.kind == kind::TEXT && self.census(question, out);
+            return if answered { () } else { self.not_supported(question, out) };
         };
         match command {
             Command::Handshake { title, session } => {
@@ -201,7 +204,10 @@ impl Shard {
                 };
                 self.ask_account(question, did.as_deref(), op, "Meta command error.", out);
             }
-            Command::Documents { did, meta, documents, last_time } => {
+            Command::Documents { did, meta, documents, last_time, profile } => {
+                if let Some(reply) = self.replies.get_mut(&question.ticket) {
+                    reply.profile = *profile;
+                }
                 let op = match documents {
                     Some(documents) => AccountOp::DocumentsUpload {
                         meta: meta.clone(),
@@ -219,6 +225,9 @@ impl Shard {
             }
             Command::Report { title } => self.report(question, title, out),
             Command::Ans { names } => self.ans(question, names, out),
+            Command::List { which, entries } => {
+                self.list(question, *which, entries.as_deref(), out);
+            }
             Command::Receipt => self.fill(question.ticket, question.slot, Vec::new(), out),
             Command::Unknown { name } => {
                 let said = ReceiptText::new(
@@ -278,6 +287,15 @@ impl Shard {
             return self.say(question.ticket, question.slot, ReceiptText::plain(error), out);
         };
         let asker = question.message.sender().clone();
+        if op.is_upload() && !asker.is_same_as(&of) && !self.may_bring(question.conn) {
+            self.stats.refused_uploads += 1;
+            let said = ReceiptText::new(
+                "Document not accepted.",
+                "Document not accepted: ${reason}.",
+                json!({"did": of.as_str(), "reason": "log in first, or bring fewer of others"}),
+            );
+            return self.say(question.ticket, question.slot, said, out);
+        }
         let reply = ReplyTo { shard: self.index, ticket: question.ticket, slot: question.slot };
         let owner = self.ring.owner_of(&of);
         if owner == self.index {
@@ -353,7 +371,10 @@ impl Shard {
     ) {
         let sender = question.message.sender();
         let claimed = did.and_then(|did| self.names.read(did));
-        if !claimed.is_some_and(|id| id.is_same_as(sender)) {
+        let time = question.content.time.unwrap_or_default();
+        // A date far ahead would keep every later login out.
+        let dated = time <= self.now.wall_s() + DOCUMENT_AHEAD_S_MAX;
+        if !dated || !claimed.is_some_and(|id| id.is_same_as(sender)) {
             let said = ReceiptText::new(
                 "Login not accepted.",
                 "Login command error: ${did}.",
@@ -367,10 +388,11 @@ impl Shard {
         }
         let message = text::parse(question.message.raw()).unwrap_or(Value::Null);
         let naked = sender.naked();
+        let now_s = self.now.wall_s();
         let Some(user) = self.users.get_mut(&naked) else {
             return;
         };
-        if !user.keep_login(&record, message) {
+        if !user.keep_login(&record, message, now_s) {
             let said = ReceiptText::new(
                 "Login not changed.",
                 "Login command expired: ${did}.",
@@ -427,10 +449,7 @@ impl Shard {
 
     fn report(&mut self, question: &Question<'_>, said: &str, out: &mut Outbox) {
         let sender = question.message.sender();
-        let ours = self
-            .sessions
-            .get(&question.conn)
-            .is_some_and(|s| s.user.as_ref().is_some_and(|user| user.is_same_as(sender)));
+        let ours = self.is_the_user(question);
         let mut contents = Vec::new();
         match said {
             "online" | "offline" if !ours => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Shard;
+use super::census::Census;
 use super::effect::Outbox;
 use super::input::{AccountAnswer, ConnId, Outcome, Parcel, ReplyTo, Ticket};
 use super::session::AckTo;
@@ -21,6 +22,8 @@ pub(super) struct Reply {
     pub(super) ack: AckTo,
     /// What receipts repeat of the message.
     pub(super) origin: Map<String, Value>,
+    /// Documents are wanted in the form of 2019.
+    pub(super) profile: bool,
     /// The group a content was about.
     pub(super) group: Option<String>,
     /// Attach the station's meta and visa.
@@ -46,6 +49,8 @@ pub(super) enum Wrap {
     Array,
     /// Messages inside a forward content.
     Forward,
+    /// Parts of a text about who is here.
+    Census(Census),
 }
 
 /// Where a finished answer goes.
@@ -118,7 +123,11 @@ impl Shard {
                 contents.push(command::meta(self.stamp(), &did, meta));
             }
             AccountAnswer::Documents { did, meta, documents, logins } => {
-                contents.push(command::documents(self.stamp(), &did, meta, documents));
+                let profile = self.replies.get(&reply.ticket).is_some_and(|reply| reply.profile);
+                contents.push(match documents.first().filter(|_| profile) {
+                    Some(newest) => command::profile(self.stamp(), &did, meta, newest),
+                    None => command::documents(self.stamp(), &did, meta, documents),
+                });
                 if !logins.is_empty() {
                     contents.push(command::forward(self.stamp(), logins));
                 }
@@ -139,6 +148,16 @@ impl Shard {
                 self.stats.cached += 1;
                 ReceiptText::plain("Message cached.")
             }
+            Outcome::Blocked { by, group: None } => ReceiptText::new(
+                format!("Message is blocked by \"{by}\""),
+                "Message is blocked by \"${receiver}\"",
+                serde_json::json!({"receiver": by}),
+            ),
+            Outcome::Blocked { by, group: Some(group) } => ReceiptText::new(
+                format!("Message is blocked by \"{by}\" in group \"{group}\""),
+                "Message is blocked by \"${receiver}\" in group \"${group}\"",
+                serde_json::json!({"receiver": by, "group": group}),
+            ),
             Outcome::Full => ReceiptText::new(
                 "Message not accepted.",
                 "Message not accepted: ${reason}.",
@@ -206,6 +225,7 @@ impl Shard {
             _ if contents.is_empty() => contents,
             Wrap::Apart => contents,
             Wrap::Array => vec![command::array(self.stamp(), contents)],
+            Wrap::Census(asked) => vec![self.census_text(asked, &contents)],
             Wrap::Forward => {
                 let secrets = contents.into_iter().map(Value::Object).collect();
                 vec![command::forward(self.stamp(), secrets)]

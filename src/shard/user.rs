@@ -6,9 +6,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::input::ConnId;
+use super::lists::Listed;
+use super::rate::Bucket;
 use super::session::ANY_DEVICE;
 use crate::crypto::identity::{Proven, verify_keys};
 use crate::crypto::key::VerifyKey;
+use crate::proto::content::seconds;
 use crate::proto::document::Document;
 use crate::proto::id::Id;
 use crate::proto::json;
@@ -18,6 +21,9 @@ use crate::store::{QueueSummary, UserRecord};
 /// Login records kept per user, one a device, newest first (station.md 2.5).
 pub(super) const LOGINS_MAX: usize = 8;
 
+/// Seconds until a login record says nothing any more about where its user is.
+const LOGIN_S_MAX: f64 = 7.0 * 86_400.0;
+
 #[derive(Debug)]
 pub(super) struct User {
     pub(super) id: Id,
@@ -25,6 +31,8 @@ pub(super) struct User {
     pub(super) meta: Option<Proven<Meta>>,
     pub(super) documents: Vec<Proven<Document>>,
     pub(super) logins: Vec<Value>,
+    pub(super) blocked: Listed,
+    pub(super) muted: Listed,
     keys: Option<Arc<Vec<VerifyKey>>>,
     pub(super) sessions: Vec<ConnId>,
     pub(super) queues: Vec<Queue>,
@@ -35,6 +43,10 @@ pub(super) struct User {
     /// Counts changes of the documents, so that ciphers made for older ones are renewed.
     pub(super) edition: u32,
     pub(super) used_ms: u64,
+    /// What has been used up of the user's rates.
+    pub(super) messages: Bucket,
+    pub(super) bytes: Bucket,
+    pub(super) uploads: Bucket,
 }
 
 /// One device's stored mail, by its figures only.
@@ -85,6 +97,8 @@ impl User {
             meta,
             documents,
             logins,
+            blocked: Listed::restore(record.blocked.as_deref()),
+            muted: Listed::restore(record.muted.as_deref()),
             keys: None,
             sessions: Vec::new(),
             had_mail: !record.queues.is_empty(),
@@ -92,6 +106,9 @@ impl User {
             last_seq,
             edition: 0,
             used_ms: now_ms,
+            messages: Bucket::default(),
+            bytes: Bucket::default(),
+            uploads: Bucket::default(),
         }
     }
 
@@ -100,6 +117,8 @@ impl User {
         self.meta = fresh.meta;
         self.documents = fresh.documents;
         self.logins = fresh.logins;
+        self.blocked = fresh.blocked;
+        self.muted = fresh.muted;
         self.changed();
     }
 
@@ -125,6 +144,12 @@ impl User {
     fn changed(&mut self) {
         self.keys = None;
         self.edition = self.edition.wrapping_add(1);
+    }
+
+    /// What people call the user: the name in its visa, else its ID.
+    pub(super) fn called(&self) -> &str {
+        let named = self.documents.iter().find_map(|d| d.properties().get("name")?.as_str());
+        named.filter(|name| !name.is_empty()).unwrap_or(&self.text)
     }
 
     /// Devices that a message is kept for: those with a visa; any, while none is known.
@@ -158,19 +183,32 @@ impl User {
         self.documents.iter().map(|d| Value::Object(d.to_map())).collect()
     }
 
+    /// The signed login messages that are not too old to be worth showing, newest first.
+    pub(super) fn fresh_logins(&self, now_s: f64) -> Vec<Value> {
+        let time = |record: &Value| {
+            let received = record.get("received").and_then(Value::as_f64);
+            received.or_else(|| record.get("cmd")?.get("time").and_then(seconds))
+        };
+        let fresh = |record: &&Value| time(record).is_some_and(|at| at >= now_s - LOGIN_S_MAX);
+        self.logins.iter().filter(fresh).filter_map(|record| record.get("msg").cloned()).collect()
+    }
+
     /// Whether nothing is lost when this entry is forgotten and read again when needed.
     pub(super) fn is_idle(&self) -> bool {
         self.sessions.is_empty() && self.queues.iter().all(Queue::is_idle)
     }
 
     /// Keeps a login record; answers whether it is newer than the one of that device.
-    pub(super) fn keep_login(&mut self, command: &Map<String, Value>, message: Value) -> bool {
+    pub(super) fn keep_login(
+        &mut self,
+        command: &Map<String, Value>,
+        message: Value,
+        now_s: f64,
+    ) -> bool {
         let device = |map: &Map<String, Value>| {
             map.get("terminal").and_then(Value::as_str).unwrap_or_default().to_owned()
         };
-        let time = |map: &Map<String, Value>| {
-            map.get("time").and_then(crate::proto::content::seconds).unwrap_or(0.0)
-        };
+        let time = |map: &Map<String, Value>| map.get("time").and_then(seconds).unwrap_or(0.0);
         let old = self.logins.iter().position(|record| {
             record
                 .get("cmd")
@@ -184,7 +222,8 @@ impl User {
             }
             self.logins.remove(at);
         }
-        self.logins.insert(0, serde_json::json!({"cmd": command, "msg": message}));
+        self.logins
+            .insert(0, serde_json::json!({"cmd": command, "msg": message, "received": now_s}));
         self.logins.truncate(LOGINS_MAX);
         true
     }
