@@ -142,7 +142,7 @@ fn the_references_ini_is_accepted() {
     let place = folder();
     let ini = "[database]\nroot = data\n[redis]\nenable = on\n[station]\n\
                id = gsp@2PVvMPm1j74HFWAGnDSZFkLsbEgM3KCGkTR\nhost = example.com\nport = 9400\n\
-               colour = red\n[ans]\narchivist = a@b\n";
+               colour = red\n[ans]\narchivist = 2PVvMPm1j74HFWAGnDSZFkLsbEgM3KCGkTR\n";
     file(&place, "config.ini", ini);
     let line = ["check", "--config=config.ini", "--port=0", "--host=127.0.0.1"];
     let said = dims(place.path(), &line, &[]);
@@ -180,8 +180,11 @@ fn flags_win_over_environment_over_file() {
 #[test]
 fn a_program_may_load_the_configuration_by_itself() {
     let place = folder();
-    let path =
-        file(&place, "a.toml", "[ans]\narchivist = \"a@b\"\n[policy]\nverify = \"session\"\n");
+    let path = file(
+        &place,
+        "a.toml",
+        "[ans]\narchivist = \"2PVvMPm1j74HFWAGnDSZFkLsbEgM3KCGkTR\"\n[policy]\nverify = \"session\"\n",
+    );
     let args = Args {
         config: Some(path.clone()),
         port: Some(0),

@@ -17,7 +17,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     for warning in &loaded.warnings {
         complain(format_args!("warning: {warning}"));
     }
-    match start::run(loaded.config) {
+    match start::run(args.clone(), loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(error);

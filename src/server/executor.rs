@@ -341,6 +341,7 @@ impl Host {
                     self.open(sys::adopt(socket), peer, permit);
                 }
                 Letter::Tick => self.tick(),
+                Letter::Reload { policy, ans } => self.input(Input::Reload { policy, ans }),
                 Letter::Stop => self.input(Input::Stop),
             }
         }

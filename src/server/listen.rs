@@ -21,10 +21,18 @@ const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Admission {
     open: AtomicUsize,
-    open_max: usize,
+    open_max: AtomicUsize,
     /// Touched only when a connection comes or goes.
     by_address: Mutex<HashMap<IpAddr, usize>>,
-    by_address_max: usize,
+    by_address_max: AtomicUsize,
+}
+
+/// How many connections may be open.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) open_max: usize,
+    /// From one address; 0 is no bound.
+    pub(super) by_address_max: usize,
 }
 
 /// The right of one connection to be open; given back when it is dropped.
@@ -35,28 +43,34 @@ pub(super) struct Permit {
 }
 
 impl Admission {
-    /// At most so many connections, and so many from one address; 0 is no bound for the latter.
-    pub(super) fn new(open_max: usize, by_address_max: usize) -> Arc<Self> {
+    pub(super) fn new(bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
             open: AtomicUsize::new(0),
-            open_max,
+            open_max: bounds.open_max.into(),
             by_address: Mutex::default(),
-            by_address_max,
+            by_address_max: bounds.by_address_max.into(),
         })
+    }
+
+    /// Other bounds from now on; who is connected stays.
+    pub(super) fn set(&self, bounds: Bounds) {
+        self.open_max.store(bounds.open_max, Ordering::Relaxed);
+        self.by_address_max.store(bounds.by_address_max, Ordering::Relaxed);
     }
 
     /// A permit for a connection from `address`, or the reason why there is none. The machine
     /// itself has no bound of its own: a reverse proxy there speaks for many.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, &'static str> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= self.open_max {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.open_max.load(Ordering::Relaxed) {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err("limits.connections_max is reached");
         }
         let mut permit = Permit { admission: self.clone(), address: None };
-        if self.by_address_max > 0 && !address.is_loopback() {
+        let by_address_max = self.by_address_max.load(Ordering::Relaxed);
+        if by_address_max > 0 && !address.is_loopback() {
             let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
             let count = by_address.entry(address).or_default();
-            if *count >= self.by_address_max {
+            if *count >= by_address_max {
                 return Err("limits.connections_per_address_max is reached");
             }
             *count += 1;
@@ -144,11 +158,7 @@ fn accept(
         let _ = stream.set_nodelay(true);
         let _ = stream.set_nonblocking(true);
         if let Some(mailbox) = turn.next() {
-            let mut letter = vec![Letter::Accepted { socket: stream.into(), peer, permit }];
-            while let Err(back) = mailbox.send(letter) {
-                letter = back;
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            mailbox.deliver(Letter::Accepted { socket: stream.into(), peer, permit });
         }
     }
 }
@@ -159,7 +169,7 @@ mod tests {
 
     #[test]
     fn permits_are_counted_by_address_and_given_back() {
-        let admission = Admission::new(3, 1);
+        let admission = Admission::new(Bounds { open_max: 3, by_address_max: 1 });
         let (here, a) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([192, 0, 2, 1]));
         let first = admission.admit(a).expect("room");
         assert!(admission.admit(a).is_err());
@@ -167,6 +177,8 @@ mod tests {
         assert!(admission.admit(here).is_err());
         drop(first);
         drop(admission.admit(a).expect("room again"));
+        admission.set(Bounds { open_max: 4, by_address_max: 1 });
+        drop(admission.admit(here).expect("room is made"));
         drop(others);
         assert_eq!(admission.open.load(Ordering::Relaxed), 0);
     }

@@ -5,14 +5,18 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 
 use super::listen::Permit;
+use crate::proto::directory::Ans;
+use crate::shard::Policy;
 use crate::shard::input::{ConnId, Parcel, Ticket};
 use crate::shard::session::Session;
 use crate::store::StoreAnswer;
@@ -34,6 +38,11 @@ pub(super) enum Letter {
     Answers(Vec<(u64, StoreAnswer)>),
     /// Time has passed. Sent by a thread of its own, see [`Mailbox::beat`].
     Tick,
+    /// The operator has changed settings.
+    Reload {
+        policy: Arc<Policy>,
+        ans: Arc<Ans>,
+    },
     Stop,
 }
 
@@ -56,6 +65,8 @@ pub(super) struct Mailbox {
     waker: AtomicWaker,
     /// Wakes the shard's thread, whatever the state of the task that reads the mailbox.
     thread: OnceLock<Waker>,
+    /// Batches taken out so far.
+    opened: AtomicU64,
 }
 
 impl Mailbox {
@@ -64,6 +75,7 @@ impl Mailbox {
             queue: ArrayQueue::new(MAILBOX_BATCHES_MAX),
             waker: AtomicWaker::new(),
             thread: OnceLock::new(),
+            opened: AtomicU64::new(0),
         })
     }
 
@@ -72,6 +84,20 @@ impl Mailbox {
         let sent = self.queue.push(batch);
         self.waker.wake();
         sent
+    }
+
+    /// Puts a letter in, and waits until there is room: not for shards.
+    pub(super) fn deliver(&self, letter: Letter) {
+        let mut batch = vec![letter];
+        while let Err(back) = self.send(batch) {
+            batch = back;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Batches that the shard has taken out so far; it goes on if they become more.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
     }
 
     /// Says by what the shard's thread can be woken: a task that lives as long as the shard.
@@ -91,17 +117,19 @@ impl Mailbox {
 
     /// The next batch, if one is there.
     pub(super) fn take(&self) -> Option<Vec<Letter>> {
-        self.queue.pop()
+        let batch = self.queue.pop()?;
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        Some(batch)
     }
 
     /// The next batch; wakes the task when there is one.
     pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<Vec<Letter>> {
-        if let Some(batch) = self.queue.pop() {
+        if let Some(batch) = self.take() {
             return Poll::Ready(batch);
         }
         self.waker.register(context.waker());
         // Once more: a batch may have come between the look and the registration.
-        self.queue.pop().map_or(Poll::Pending, Poll::Ready)
+        self.take().map_or(Poll::Pending, Poll::Ready)
     }
 }
 

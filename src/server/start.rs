@@ -10,6 +10,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -17,16 +18,19 @@ use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
 use serde_json::{Map, Value};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::config::{self, Config};
+use super::config::{self, Args, Config, Loaded};
 use super::executor::{self, Job};
 use super::identity::{self, Folders, IdentityError};
-use super::listen::{Admission, Listening};
+use super::listen::{Admission, Bounds, Listening};
+use super::lock::{FolderLock, LockError};
 use super::log;
 use super::mesh::{Letter, Mailbox};
+use super::notify::{self, Watchdog};
 use super::probe::{self, Probe};
+use super::reload::Settings;
 use crate::client::account::Account;
 use crate::proto::directory::Ans;
 use crate::proto::id::Id;
@@ -62,7 +66,9 @@ pub enum StartError {
     Host(String),
     /// The identity's files.
     Identity(IdentityError),
-    /// The data folder.
+    /// A station runs in the data folder already.
+    Folder(PathBuf, LockError),
+    /// The store in it.
     Store(StoreError),
     /// The listening socket.
     Listen(SocketAddr, io::Error),
@@ -78,7 +84,27 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host(text) => write!(f, "{text}"),
-            Self::Identity(error) => write!(f, "no identity to start with: {error}"),
+            Self::Identity(error) => {
+                write!(f, "no identity to start with: {error}")?;
+                match error {
+                    IdentityError::File(_, error) if error.kind() == io::ErrorKind::NotFound => f
+                        .write_str(
+                            "; put the keys of the station's ID there, from a backup or from the \
+                             station that it comes from, or let station.id name another one",
+                        ),
+                    _ => Ok(()),
+                }
+            }
+            Self::Folder(path, LockError::Running(pid)) => {
+                write!(f, "a station runs already in {}", path.display())?;
+                pid.map_or(Ok(()), |pid| write!(f, " (process {pid})"))
+            }
+            Self::Folder(path, LockError::File(error)) => write!(
+                f,
+                "the data folder cannot be used: {}: {error}; it must belong to the user who runs \
+                 the station",
+                path.display()
+            ),
             Self::Store(error) => write!(f, "the data folder cannot be used: {error}"),
             Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
@@ -95,22 +121,20 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// Runs a station until it is told to stop (SIGTERM, SIGINT).
-pub fn run(config: Config) -> Result<(), StartError> {
-    let _lines = log::start(&config.log).map_err(StartError::Log)?;
+/// Runs a station until it is told to stop (SIGTERM, SIGINT). SIGHUP reads the settings again, by the
+/// same `args`.
+pub fn run(args: Args, loaded: Loaded) -> Result<(), StartError> {
+    let config = loaded.config.clone();
+    let lines = log::start(&config.log).map_err(StartError::Log)?;
     probe::raise_limits();
     let probe = Probe::take();
     if let Some(obstacle) = probe.obstacle() {
         return Err(StartError::Host(obstacle.to_string()));
     }
-    let signals =
-        Signals::new([SIGTERM, SIGINT]).map_err(|error| StartError::Thread(error.to_string()))?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| StartError::Thread(error.to_string()))?;
     let ans = Arc::new(ans(&config)?);
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&config.data_dir)
-        .map_err(|error| StartError::Store(StoreError::Io(error.to_string().into())))?;
+    let _folder = own_folder(&config)?;
     let rocks = Arc::new(open_store(&config).map_err(StartError::Store)?);
     let listener = listen(config.listen.address())?;
     let address = listener.local_addr().unwrap_or(config.listen.address());
@@ -118,7 +142,8 @@ pub fn run(config: Config) -> Result<(), StartError> {
     let station = Arc::new(station(&account));
     let fleet = Fleet::start(&config, &station, &ans, &rocks, listener)?;
     announce(&station.id, address, fleet.shards);
-    fleet.serve(signals);
+    notify::ready();
+    fleet.serve(signals, Settings { args, loaded, lines });
     if let Err(error) = rocks.settle() {
         tracing::warn!(%error, "the store keeps its log for the next start");
     }
@@ -126,7 +151,19 @@ pub fn run(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn ans(config: &Config) -> Result<Ans, StartError> {
+/// Makes the data folder where it is missing, and keeps other stations out of it.
+fn own_folder(config: &Config) -> Result<FolderLock, StartError> {
+    let path = &config.data_dir;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(LockError::File)
+        .and_then(|()| FolderLock::take(path))
+        .map_err(|error| StartError::Folder(path.clone(), error))
+}
+
+pub(super) fn ans(config: &Config) -> Result<Ans, StartError> {
     let mut records = HashMap::new();
     for (name, text) in &config.ans {
         let id = Id::parse(text).map_err(|_| StartError::Ans(name.clone(), text.clone()))?;
@@ -207,6 +244,7 @@ struct Fleet {
     shards: u16,
     clock: Clock,
     listening: Listening,
+    admission: Arc<Admission>,
     mailboxes: Vec<Arc<Mailbox>>,
     store: Arc<Writer>,
     ended: mpsc::Receiver<ShardIndex>,
@@ -253,27 +291,29 @@ impl Fleet {
                 }
             }
         }
-        let by_address = config.limits.connections_per_address_max;
-        let by_address = usize::try_from(by_address).unwrap_or(usize::MAX);
-        let admission = Admission::new(connections_max(config), by_address);
-        let listening = Listening::start(listener, admission, mailboxes.clone())
+        let admission = Admission::new(bounds(config));
+        let listening = Listening::start(listener, admission.clone(), mailboxes.clone())
             .map_err(|error| StartError::Thread(error.to_string()))?;
         let clock = Clock::start(mailboxes.clone())
             .map_err(|error| StartError::Thread(error.to_string()))?;
-        Ok(Self { shards, clock, listening, mailboxes, store, ended })
+        Ok(Self { shards, clock, listening, admission, mailboxes, store, ended })
     }
 
     /// Waits for the signal to stop, then for everything to be safe.
-    fn serve(self, mut signals: Signals) {
-        let signal = signals.forever().next();
+    fn serve(self, mut signals: Signals, mut settings: Settings) {
+        let mut signal = None;
+        for came in signals.forever() {
+            if came != SIGHUP {
+                signal = Some(came);
+                break;
+            }
+            settings.reload(&self.mailboxes, &self.admission);
+        }
+        notify::stopping();
         tracing::info!(?signal, "stopping: no more from clients, what is in flight is kept");
         self.listening.stop();
         for mailbox in &self.mailboxes {
-            let mut letter = vec![Letter::Stop];
-            while let Err(back) = mailbox.send(letter) {
-                letter = back;
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            mailbox.deliver(Letter::Stop);
         }
         let mut all = true;
         for _ in 0..self.shards {
@@ -346,8 +386,12 @@ impl Clock {
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
         let thread = std::thread::Builder::new().name("dim-clock".into()).spawn(move || {
+            let mut watchdog = Watchdog::wanted();
             while !stop.load(Ordering::Relaxed) {
                 std::thread::sleep(executor::TICK);
+                if let Some(watchdog) = &mut watchdog {
+                    watchdog.look(mailboxes.iter().map(|mailbox| mailbox.opened()));
+                }
                 for mailbox in &mailboxes {
                     // A full mailbox is being read, and the next tick will find room.
                     let _ = mailbox.send(vec![Letter::Tick]);
@@ -391,15 +435,17 @@ fn shards(config: &Config) -> u16 {
     u16::try_from(cores).unwrap_or(u16::MAX)
 }
 
-/// Open connections of all shards together, below the limit of open files.
-fn connections_max(config: &Config) -> usize {
+/// Open connections of all shards together, below the limit of open files, and from one address.
+pub(super) fn bounds(config: &Config) -> Bounds {
     let set = u64::from(config.limits.connections_max);
     let room = Probe::take().connections().unwrap_or(u64::MAX).max(64);
     let all = if set > 0 { set.min(room) } else { room };
-    usize::try_from(all).unwrap_or(usize::MAX)
+    let wide = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let by_address_max = wide(config.limits.connections_per_address_max.into());
+    Bounds { open_max: wide(all), by_address_max }
 }
 
-fn policy(config: &Config) -> Policy {
+pub(super) fn policy(config: &Config) -> Policy {
     let wide = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     Policy {
         verify: match config.policy.verify {

@@ -1,15 +1,18 @@
 //! Everything that can happen to a shard. Reading this and `effect` is reading the system.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::Policy;
 use super::census::{Census, Present};
 use super::ring::ShardIndex;
 use super::session::Session;
 use crate::crypto::sign::Verified;
 use crate::proto::command::ReceiptText;
+use crate::proto::directory::Ans;
 use crate::proto::id::Id;
 use crate::proto::message::ReliableMessage;
 use crate::store::op::{ExpiredQueue, StoreAnswer};
@@ -74,6 +77,13 @@ pub enum Input {
         ticket: Ticket,
         /// What it says.
         answer: StoreAnswer,
+    },
+    /// The operator decides otherwise. Bounds of framing hold for connections from now on.
+    Reload {
+        /// In place of the present one.
+        policy: Arc<Policy>,
+        /// In place of the present names.
+        ans: Arc<Ans>,
     },
     /// Time has passed; due work is done.
     Tick,

@@ -254,6 +254,7 @@ impl Shard {
             Input::Closed { conn } => self.closed(conn, out),
             Input::Parcel(parcel) => self.parcel(parcel, out),
             Input::Stored { ticket, answer } => self.stored(ticket, answer, out),
+            Input::Reload { policy, ans } => self.take_policy(policy, ans),
             Input::Tick => self.tick(out),
             Input::Stop => self.stop(out),
         }
@@ -297,6 +298,18 @@ impl Shard {
         for (digest, ticket) in &self.flying {
             assert!(self.mails.contains_key(ticket), "mail {digest:?} on its way exists");
         }
+    }
+
+    fn take_policy(&mut self, policy: Arc<Policy>, ans: Arc<Ans>) {
+        // Waits that have become shorter hold for what waits already.
+        let now_ms = self.now.mono_ms;
+        for (due, _) in &mut self.due_mail {
+            *due = (*due).min(now_ms + policy.acknowledge_ms);
+        }
+        let conns = std::mem::take(&mut self.due_conns);
+        self.due_conns = conns.into_keys().map(|(_, conn)| ((now_ms, conn), ())).collect();
+        self.policy = policy;
+        self.names = Names::new(ans);
     }
 
     fn parcel(&mut self, parcel: Parcel, out: &mut Outbox) {

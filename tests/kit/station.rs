@@ -1,7 +1,10 @@
 //! The station under test: the real program on a folder of its own.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -14,6 +17,7 @@ use super::{Client, Form, Person};
 pub(crate) struct Station {
     folder: TempDir,
     flags: Vec<String>,
+    env: Vec<(String, OsString)>,
     running: Option<Running>,
     pub(crate) address: SocketAddr,
     pub(crate) id: String,
@@ -27,33 +31,72 @@ struct Running {
 
 impl Station {
     pub(crate) fn start(flags: &[&str]) -> Self {
-        let mut station = Self {
+        let mut station = Self::stopped(flags);
+        station.restart();
+        station
+    }
+
+    /// A folder for a station that has not been started yet.
+    pub(crate) fn stopped(flags: &[&str]) -> Self {
+        Self {
             folder: tempfile::tempdir().unwrap(),
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            env: Vec::new(),
             running: None,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             id: String::new(),
-        };
-        station.restart();
-        station
+        }
+    }
+
+    /// The folder of everything that is its own; the data folder is `data` in it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The file that standard error goes to.
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// Writes the settings that lie in its data folder.
+    pub(crate) fn write_settings(&self, text: &str) {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(self.data_dir());
+        made.unwrap();
+        std::fs::write(self.data_dir().join("station.toml"), text).unwrap();
+    }
+
+    /// Something in its environment, from the next start on.
+    pub(crate) fn set_env(&mut self, name: &str, value: impl Into<OsString>) {
+        self.env.push((name.to_owned(), value.into()));
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.running.as_ref().expect("it runs").child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let running = self.running.as_ref().expect("it runs");
+        kill_process(Pid::from_child(&running.child), signal).unwrap();
     }
 
     /// Starts it, on the folder that is there and on whatever port is free.
     pub(crate) fn restart(&mut self) {
         assert!(self.running.is_none(), "it runs already");
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.folder.path().join("log"))
-            .unwrap();
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_dims"));
         for name in ["CONFIG", "DATA_DIR", "HOST", "PORT", "ANS", "LOG"] {
             command.env_remove(format!("DIM_{name}"));
         }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         let mut child = command
-            .args(["--host", "127.0.0.1", "--port", "0", "--log", "info"])
+            .args(["--host", "127.0.0.1", "--port", "0"])
             .arg("--data-dir")
-            .arg(self.folder.path().join("data"))
+            .arg(self.data_dir())
             .args(&self.flags)
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
@@ -114,8 +157,8 @@ impl Station {
 
     pub(crate) fn log(&self) -> String {
         let mut text = String::new();
-        let path = self.folder.path().join("log");
-        let _ = std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text));
+        let _ = std::fs::File::open(self.log_path())
+            .and_then(|mut file| file.read_to_string(&mut text));
         text
     }
 }

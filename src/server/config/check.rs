@@ -160,12 +160,13 @@ mod tests {
                  message_bytes_max 100000000; one message of the greatest length must fit",
             ),
             (
-                "[ans]\narchivist = \"x@y\"\nowner = \"x@y\"\n",
+                "[ans]\narchivist = \"2PVvMPm1j74HFWAGnDSZFkLsbEgM3KCGkTR\"\nowner = \"x@y\"\n",
                 "s.toml:3:1: ans.owner: a reserved word; choose another name",
             ),
             (
                 "[ans]\narchivist = \"\"\n",
-                "s.toml:2:1: ans.archivist: not an ID; `name@address`, or an address alone",
+                "s.toml:2:1: ans.archivist: not an ID; `name@address` or an address alone, copied \
+                 whole: an address has a checksum",
             ),
             (
                 "[log]\nlevel = \"loud\"\n",

@@ -56,6 +56,8 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// Where each key was set, by `section.key`.
     pub origins: BTreeMap<String, Origin>,
+    /// Every key with its value as it was typed, or with its default.
+    pub keys: toml::Table,
 }
 
 /// One source of keys.
@@ -98,9 +100,11 @@ fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigError> {
     let typed: ConfigFile = merged.table.try_into().map_err(|error: toml::de::Error| {
         ConfigError::new(Origin::Default, "", error.message().to_owned(), "")
     })?;
+    let keys = toml::Table::try_from(&typed)
+        .map_err(|error| ConfigError::new(Origin::Default, "", error.to_string(), ""))?;
     let mut config = check::complete(typed, &merged.origins, sources.cores)?;
     config.reference = merged.reference;
-    Ok(Loaded { config, warnings: merged.warnings, file, origins: merged.origins })
+    Ok(Loaded { config, warnings: merged.warnings, file, origins: merged.origins, keys })
 }
 
 impl Layer {
@@ -348,12 +352,16 @@ mod tests {
     #[test]
     fn names_are_added_one_by_one() {
         let folder = tempfile::tempdir().unwrap();
-        let path = file(&folder, "a.toml", "[ans]\nmonitor = \"m@1\"\narchivist = \"a@1\"\n");
-        let args = Args { config: Some(path), ans: vec!["bob=b@3".into()], ..Args::default() };
-        let ans =
-            loaded(&args, &[("DIM_ANS", "archivist=a@2, announcer = n@2,")]).unwrap().config.ans;
-        let ans: Vec<_> = ans.iter().map(|(name, id)| format!("{name}={id}")).collect();
-        assert_eq!(ans, ["announcer=n@2", "archivist=a@2", "bob=b@3", "monitor=m@1"]);
+        let id = |name: &str| format!("{name}@2PVvMPm1j74HFWAGnDSZFkLsbEgM3KCGkTR");
+        let text = format!("[ans]\nmonitor = \"{}\"\narchivist = \"{}\"\n", id("m"), id("a1"));
+        let path = file(&folder, "a.toml", &text);
+        let bob = format!("bob={}", id("b"));
+        let args = Args { config: Some(path), ans: vec![bob], ..Args::default() };
+        let env = format!("archivist={}, announcer = {},", id("a2"), id("n"));
+        let ans = loaded(&args, &[("DIM_ANS", &env)]).unwrap().config.ans;
+        let ans: Vec<_> = ans.into_iter().collect();
+        let expected = [("announcer", "n"), ("archivist", "a2"), ("bob", "b"), ("monitor", "m")];
+        assert_eq!(ans, expected.map(|(name, who)| (name.to_owned(), id(who))));
     }
 
     #[test]

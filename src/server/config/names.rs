@@ -1,5 +1,7 @@
 //! Which short names an operator may give away: a user called `owner` or `station` would be believed.
 
+use crate::proto::id::Id;
+
 /// Words of the protocol, of its roles and of its tools. Clients refuse or resolve them by themselves,
 /// so a record for one could only mislead. `archivist`, `announcer`, `monitor`, `master` and
 /// `assistant` are roles as well, but those are what records are for.
@@ -137,13 +139,10 @@ pub(crate) fn name_fault(name: &str) -> Option<(&'static str, &'static str)> {
         .then_some(("not a name", "one word without blanks, `@`, `/`, `,` and `=`"))
 }
 
-/// The longest ID text: a name, an address of 42 characters and a terminal leave ample room.
-const ID_BYTES_MAX: usize = 256;
-
-/// Why `id` cannot be the text of an ID. The exact rule is the protocol's and is checked at start.
+/// Why `id` is not the text of an ID.
 pub(crate) fn id_fault(id: &str) -> Option<(&'static str, &'static str)> {
-    let odd = id.is_empty() || id.len() > ID_BYTES_MAX || id.contains(char::is_whitespace);
-    odd.then_some(("not an ID", "`name@address`, or an address alone"))
+    let right = "`name@address` or an address alone, copied whole: an address has a checksum";
+    Id::parse(id).is_err().then_some(("not an ID", right))
 }
 
 #[cfg(test)]
