@@ -40,6 +40,16 @@ pub const CONNECTIONS_PER_ADDRESS_MAX: u32 = 1_024;
 pub const SESSION_OUT_BYTES_MAX: u32 = 256 << 10;
 /// What the reference keeps for a sender who has not logged in.
 pub const PARKED_MESSAGES_MAX: u32 = 33;
+/// A person types one; a client that catches up with a group sends dozens.
+pub const MESSAGES_PER_SECOND_MAX: u32 = 500;
+/// Sixteen users at this pace fill a gigabit.
+pub const BYTES_PER_SECOND_MAX: u32 = 8 << 20;
+/// What a client asks and brings before its login, several times over.
+pub const MESSAGES_BEFORE_LOGIN_MAX: u32 = 128;
+/// Two a second: no client that works has any.
+pub const REFUSALS_PER_MINUTE_MAX: u32 = 120;
+/// Clients bring others' accounts when a station does not know them.
+pub const UPLOADS_PER_HOUR_MAX: u32 = 240;
 /// The reference's time to live of a message.
 pub const EXPIRY_DAYS: u32 = 7;
 /// The reference reads back no more than this.
@@ -169,6 +179,21 @@ pub struct Limits {
     pub session_out_bytes_max: u32,
     /// Messages kept for a sender until the login is through. Default 33.
     pub parked_messages_max: u32,
+    /// Whether connections from this machine are spared the bounds below and the one by address.
+    /// Default true: bots, bridges and proxies are there.
+    pub spare_loopback: bool,
+    /// Messages a second from one user; ten seconds' worth at once. Beyond it reading waits.
+    /// Default 500; 0: no bound.
+    pub messages_per_second_max: u32,
+    /// Bytes a second from one user; ten seconds' worth at once. Beyond it reading waits.
+    /// Default 8 MiB; 0: no bound.
+    pub bytes_per_second_max: u32,
+    /// Messages on a connection until its login. Default 128.
+    pub messages_before_login_max: u32,
+    /// Refused messages a minute on one connection, then it is closed. Default 120; 0: no bound.
+    pub refusals_per_minute_max: u32,
+    /// Metas and documents of others that one user may bring in an hour. Default 240; 0: no bound.
+    pub uploads_per_hour_max: u32,
 }
 
 /// `[mail]`: what waits for absent users.
@@ -194,6 +219,8 @@ pub struct Policy {
     pub verify: Verify,
     /// Whether login messages follow the documents that somebody asks for. Default `auto`.
     pub login_messages: LoginMessages,
+    /// IDs of those who may ask the station about its users. Default: nobody.
+    pub admins: Vec<String>,
 }
 
 /// Which signatures are verified.
@@ -308,6 +335,12 @@ impl Default for Limits {
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
             session_out_bytes_max: SESSION_OUT_BYTES_MAX,
             parked_messages_max: PARKED_MESSAGES_MAX,
+            spare_loopback: true,
+            messages_per_second_max: MESSAGES_PER_SECOND_MAX,
+            bytes_per_second_max: BYTES_PER_SECOND_MAX,
+            messages_before_login_max: MESSAGES_BEFORE_LOGIN_MAX,
+            refusals_per_minute_max: REFUSALS_PER_MINUTE_MAX,
+            uploads_per_hour_max: UPLOADS_PER_HOUR_MAX,
         }
     }
 }

@@ -34,6 +34,7 @@ use super::reload::Settings;
 use crate::client::account::Account;
 use crate::proto::directory::Ans;
 use crate::proto::id::Id;
+use crate::shard::rate::Rate;
 use crate::shard::ring::{Ring, ShardIndex};
 use crate::shard::{LoginMessages, Policy, Shard, Station, Verify};
 use crate::store::rocks::{RocksSettings, RocksStore};
@@ -472,6 +473,13 @@ pub(super) fn policy(config: &Config) -> Policy {
         mailbox_messages_max: u64::from(config.mail.messages_per_user_max),
         mailbox_bytes_max: config.mail.bytes_per_user_max,
         mail_ms_max: u64::from(config.mail.expiry_days) * 24 * 3600 * 1000,
+        spare_loopback: config.limits.spare_loopback,
+        messages: Rate::per_second(config.limits.messages_per_second_max.into()),
+        bytes: Rate::per_second(config.limits.bytes_per_second_max.into()),
+        early_messages_max: config.limits.messages_before_login_max,
+        refusals: Rate::within(config.limits.refusals_per_minute_max.into(), 60),
+        uploads: Rate::within(config.limits.uploads_per_hour_max.into(), 3600),
+        admins: config.policy.admins.iter().filter_map(|id| Id::parse(id).ok()).collect(),
         ..Policy::default()
     }
 }

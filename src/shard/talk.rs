@@ -190,8 +190,10 @@ impl Shard {
 
     fn respond(&mut self, question: &Question<'_>, out: &mut Outbox) {
         let Body::Command(command) = &question.content.body else {
-            let answered = question.content.kind == kind::TEXT && self.census(question, out);
-            return if answered { () } else { self.not_supported(question, out) };
+            if question.content.kind != kind::TEXT || !self.census(question, out) {
+                self.not_supported(question, out);
+            }
+            return;
         };
         match command {
             Command::Handshake { title, session } => {

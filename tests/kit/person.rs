@@ -27,6 +27,16 @@ pub(crate) struct Letter {
     pub(crate) text: Vec<u8>,
 }
 
+impl Letter {
+    /// With a field that is not signed, or is and should not have been touched.
+    pub(crate) fn with(&self, name: &str, value: impl Into<Value>) -> Self {
+        let mut map: Value = serde_json::from_slice(&self.text).unwrap();
+        map[name] = value.into();
+        let signature = map["signature"].as_str().unwrap().to_owned();
+        Self { signature, text: map.to_string().into_bytes() }
+    }
+}
+
 /// The same RSA key for all: making one takes long, and none of these tests is about it.
 fn message_key() -> OpenKey {
     static KEY: OnceLock<OpenKey> = OnceLock::new();
@@ -107,12 +117,37 @@ impl Person {
 
     /// Said to the station in the open.
     pub(crate) fn ask(&self, content: &Value) -> Letter {
+        self.say("station@anywhere", content)
+    }
+
+    /// Said in the open to whoever has that name.
+    pub(crate) fn say(&self, receiver: &str, content: &Value) -> Letter {
         let data = content.to_string();
         let message = json!({
-            "sender": self.id(), "receiver": "station@anywhere", "time": now_s(),
+            "sender": self.id(), "receiver": receiver, "time": now_s(),
             "type": content["type"], "data": data,
         });
         self.signed(message, data.as_bytes(), false)
+    }
+
+    /// Somebody of another type, with a name.
+    pub(crate) fn of(network: u8, name: &str) -> Self {
+        let sign = SignKey::generate_ecc().unwrap();
+        let time = now_s() - 60.0;
+        let kind = MetaKind::Mkm;
+        let made =
+            Account::create(kind, network, Some(name), sign, message_key(), time, Map::new());
+        let made = made.unwrap();
+        let visa = made.document().unwrap().to_map();
+        Self { account: Arc::new(made), terminal: None, visa }
+    }
+
+    pub(crate) fn meta(&self) -> Value {
+        self.account.meta().to_map().into()
+    }
+
+    pub(crate) fn visa(&self) -> Value {
+        self.visa.clone().into()
     }
 
     /// A handshake; the first one comes without a session key and introduces the sender.

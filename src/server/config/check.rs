@@ -78,6 +78,11 @@ fn bounds(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
         ),
         ("limits.session_out_bytes_max", limits.session_out_bytes_max.into(), 4096..=1 << 30),
         ("limits.parked_messages_max", limits.parked_messages_max.into(), 1..=10_000),
+        (
+            "limits.messages_before_login_max",
+            limits.messages_before_login_max.into(),
+            8..=COUNT_MAX,
+        ),
         ("mail.expiry_days", mail.expiry_days.into(), 1..=3650),
         ("mail.messages_per_user_max", mail.messages_per_user_max.into(), 1..=COUNT_MAX),
         ("mail.bytes_per_user_max", mail.bytes_per_user_max, 1..=1 << 50),
@@ -112,6 +117,11 @@ fn words(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
     for (name, id) in &file.ans {
         if let Some((wrong, right)) = name_fault(name).or_else(|| id_fault(id)) {
             return Err(blame.of(&format!("ans.{name}"), wrong, right));
+        }
+    }
+    for id in &file.policy.admins {
+        if let Some((wrong, right)) = id_fault(id) {
+            return Err(blame.of("policy.admins", wrong, right));
         }
     }
     if let Some((wrong, right)) = file.station.id.as_deref().and_then(id_fault) {
