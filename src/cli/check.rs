@@ -13,6 +13,7 @@ use rustix::fs::{Access, access, statvfs};
 use super::{CANNOT_RUN, run, say};
 use crate::server::config::{Args, Config, Loaded, Origin};
 use crate::server::probe::{CONNECTIONS_EXPECTED, FILES_RESERVED, Probe, raise_limits};
+use crate::server::tls::Tls;
 
 /// Below this the store cannot even write its own log and tables.
 const DISK_BYTES_MIN: u64 = 256 << 20;
@@ -102,7 +103,27 @@ fn of_config(loaded: &Loaded, findings: &mut Vec<Finding>) {
         findings.push(of_folder("log folder", dir, &set_by("log.dir")));
     }
     findings.push(of_port(config, &set_by("listen.port")));
+    findings.extend(of_tls(config));
     findings.push(of_files(config, &set_by("limits.connections_max")));
+}
+
+fn of_tls(config: &Config) -> Option<Finding> {
+    let validity = match Tls::load(&config.tls) {
+        Ok(None) => return None,
+        Ok(Some((_, validity))) => validity,
+        Err(mut error) => {
+            let remedy = std::mem::take(&mut error.right);
+            return Some(fault(error.to_string(), remedy));
+        }
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now_s = i64::try_from(now.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
+    Some(match validity.fault_at(now_s) {
+        None => fine("tls.certificate and tls.key fit each other"),
+        Some(what) => {
+            warning(format!("tls.certificate {what}"), "renew it: clients refuse it then")
+        }
+    })
 }
 
 /// The station makes a missing folder itself, so then its nearest parent counts.

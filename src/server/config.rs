@@ -77,6 +77,8 @@ pub struct ConfigFile {
     pub station: Station,
     /// `[listen]`
     pub listen: Listen,
+    /// `[tls]`
+    pub tls: Tls,
     /// `[limits]`
     pub limits: Limits,
     /// `[mail]`
@@ -104,6 +106,8 @@ pub struct Config {
     pub station: Station,
     /// Where it listens.
     pub listen: Listen,
+    /// Whether it speaks TLS.
+    pub tls: Tls,
     /// Bounds of connections and sessions.
     pub limits: Limits,
     /// Bounds of what waits for absent users.
@@ -156,6 +160,35 @@ impl Listen {
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.host, self.port)
     }
+}
+
+/// `[tls]`: whether the station speaks TLS. On the common port the first byte tells.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// Certificate chain as PEM, the station's own first. Default, or empty: no TLS.
+    #[serde(with = "empty_is_none")]
+    pub certificate: Option<PathBuf>,
+    /// Private key of the first certificate, as PEM.
+    #[serde(with = "empty_is_none")]
+    pub key: Option<PathBuf>,
+    /// TCP port for TLS alone. Default 0: none, only the common one.
+    pub port: u16,
+    /// Who may go without TLS on the common port. Default `anyone`.
+    pub plain: Plain,
+}
+
+/// Who may go without TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Plain {
+    /// Whoever does not begin with it.
+    #[default]
+    Anyone,
+    /// Programs on this machine: a reverse proxy, bots.
+    Loopback,
+    /// Nobody.
+    Nobody,
 }
 
 /// `[limits]`: bounds of connections and sessions.
@@ -378,6 +411,7 @@ impl Config {
             shards: 1,
             station: file.station,
             listen: Listen { port: 0, ..file.listen },
+            tls: file.tls,
             limits: file.limits,
             mail: file.mail,
             policy: file.policy,

@@ -1,4 +1,5 @@
-//! One socket: what is to be written, and whether it is read. It knows no protocol.
+//! One socket: what is to be written, and whether it is read. It knows no protocol but TLS, which it
+//! takes off what is read and puts around what is written.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -6,14 +7,18 @@ use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::task::{Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures_io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
+use rustix::net::Shutdown;
 
 use super::listen::Permit;
 use super::sys;
+use super::tls::Tls;
+use super::tls::session::{FIRST_BYTE, Session, advance};
 
 /// Slices handed to the kernel in one call; more than that many small frames go in the next.
 const SLICES_MAX: usize = 256;
@@ -28,21 +33,65 @@ pub(super) const PAUSED_CONGESTED: u8 = 4;
 /// The peer does not take what is written.
 const PAUSED_FULL: u8 = 2;
 
+/// Told to who asks for a page, or a WebSocket, where only TLS is spoken. Other framings have no
+/// word for it.
+const TLS_ONLY: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
+    Content-Length: 29\r\nConnection: close\r\n\r\nonly https: and wss: are here\n";
+
+/// How a connection may begin.
+#[derive(Debug, Clone)]
+pub(super) struct Opening {
+    /// What TLS is made with.
+    pub(super) tls: Arc<Tls>,
+    /// Whether it may go without.
+    pub(super) plain: bool,
+}
+
+/// What was heard of the peer.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// Bytes for the shard.
+    Bytes(Bytes),
+    /// Something that concerns the socket alone.
+    Nothing,
+    /// Nothing more will come.
+    End,
+}
+
+/// A socket on its way to another shard.
+#[derive(Debug)]
+pub(super) struct Luggage {
+    /// The only owner of the socket while it is on its way.
+    pub(super) socket: OwnedFd,
+    /// What could not be written yet.
+    pub(super) unwritten: Vec<Bytes>,
+    pub(super) tls: Option<Box<Session>>,
+    pub(super) permit: Option<Permit>,
+}
+
 /// A socket of this shard.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: RefCell<TcpStream>,
+    /// Until the first byte tells: how the connection may begin. None where there is no TLS.
+    opening: RefCell<Option<Opening>>,
+    tls: RefCell<Option<Box<Session>>>,
+    /// What the kernel is to have: with TLS, records.
     unwritten: RefCell<VecDeque<Bytes>>,
     /// Bytes the kernel has taken since the connection was opened.
     written: Cell<u64>,
     /// A task waits for room in the kernel's buffer.
     pub(super) blocked: Cell<bool>,
-    /// Bytes that wait to be written.
+    /// Bytes that wait to be written, encrypted or not.
     waiting: Cell<usize>,
     /// Reasons not to read, as bits.
     paused: Cell<u8>,
     /// Nothing more will be written; shut down when all is out.
     pub(super) closing: Cell<bool>,
+    /// It is out.
+    shut: Cell<bool>,
+    /// The peer's side is shut down, or broken.
+    ended: Cell<bool>,
     /// The socket is another shard's now.
     pub(super) gone: Cell<bool>,
     reader: RefCell<Option<Waker>>,
@@ -66,21 +115,20 @@ pub(super) enum Flushed {
 }
 
 impl Socket {
-    pub(super) fn new(
-        stream: TcpStream,
-        written: u64,
-        unwritten: Vec<Bytes>,
-        permit: Option<Permit>,
-    ) -> Self {
-        let waiting = unwritten.iter().map(Bytes::len).sum();
+    /// A connection just accepted.
+    pub(super) fn new(stream: TcpStream, opening: Option<Opening>, permit: Option<Permit>) -> Self {
         Self {
             stream: RefCell::new(stream),
-            unwritten: RefCell::new(unwritten.into()),
-            written: Cell::new(written),
+            opening: RefCell::new(opening),
+            tls: RefCell::new(None),
+            unwritten: RefCell::new(VecDeque::new()),
+            written: Cell::new(0),
             blocked: Cell::new(false),
-            waiting: Cell::new(waiting),
+            waiting: Cell::new(0),
             paused: Cell::new(0),
             closing: Cell::new(false),
+            shut: Cell::new(false),
+            ended: Cell::new(false),
             gone: Cell::new(false),
             reader: RefCell::new(None),
             dirty: Cell::new(false),
@@ -90,34 +138,118 @@ impl Socket {
         }
     }
 
+    /// A connection that comes from another shard, where the kernel took `written` bytes of it.
+    pub(super) fn adopt(luggage: Luggage, written: u64) -> Self {
+        let Luggage { socket, unwritten, tls, permit } = luggage;
+        let waiting = unwritten.iter().map(Bytes::len).sum::<usize>();
+        Self {
+            waiting: Cell::new(waiting + tls.as_ref().map_or(0, |tls| tls.waiting())),
+            tls: RefCell::new(tls),
+            unwritten: RefCell::new(unwritten.into()),
+            written: Cell::new(written),
+            ..Self::new(sys::adopt(socket), None, permit)
+        }
+    }
+
     pub(super) fn push(&self, bytes: Bytes) {
         self.waiting.set(self.waiting.get() + bytes.len());
-        self.unwritten.borrow_mut().push_back(bytes);
+        match &mut *self.tls.borrow_mut() {
+            Some(tls) => tls.push(bytes),
+            None => self.unwritten.borrow_mut().push_back(bytes),
+        }
     }
 
     /// Waits for bytes and copies them once, right-sized: a slice of a bigger buffer would keep all
     /// of it alive for one short message.
-    pub(super) async fn read(&self, scratch: &RefCell<Vec<u8>>) -> std::io::Result<Bytes> {
+    pub(super) async fn read(&self, scratch: &RefCell<Vec<u8>>) -> std::io::Result<Heard> {
         poll_fn(|context| {
-            if self.gone.get() {
-                // What there is to read is for the new owner.
-                return Poll::Ready(Ok(Bytes::new()));
+            if self.gone.get() || self.shut.get() {
+                // What there is to read is for the new owner, or for nobody.
+                return Poll::Ready(Ok(Heard::End));
             }
             *self.reader.borrow_mut() = Some(context.waker().clone());
             if self.paused.get() != 0 {
                 return Poll::Pending;
             }
             let mut scratch = scratch.borrow_mut();
-            let mut stream = self.stream.borrow_mut();
-            match Pin::new(&mut *stream).poll_read(context, &mut scratch) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                Poll::Ready(Ok(count)) => {
-                    Poll::Ready(Ok(Bytes::copy_from_slice(scratch.get(..count).unwrap_or(&[]))))
-                }
-            }
+            self.poll_read(context, &mut scratch).map(|read| self.heard(read?))
         })
         .await
+    }
+
+    /// Reads for nobody, some of it, until [`is_over`](Self::is_over). A socket that is closed with
+    /// unread bytes takes back what was written last.
+    pub(super) async fn discard(&self, scratch: &RefCell<Vec<u8>>) {
+        poll_fn(|context| {
+            let mut scratch = scratch.borrow_mut();
+            self.poll_read(context, &mut scratch).map(drop)
+        })
+        .await;
+    }
+
+    fn poll_read<'a>(
+        &self,
+        context: &mut Context<'_>,
+        scratch: &'a mut [u8],
+    ) -> Poll<std::io::Result<&'a [u8]>> {
+        let read = Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, scratch);
+        read.map(|read| {
+            self.ended.set(matches!(read, Ok(0) | Err(_)));
+            Ok(scratch.get(..read?).unwrap_or_default())
+        })
+    }
+
+    /// Whether both sides have said all they had to say.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended.get() && (self.shut.get() || !self.closing.get())
+    }
+
+    /// Whether the peer's side is shut down.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    fn heard(&self, bytes: &[u8]) -> std::io::Result<Heard> {
+        let Some(first) = bytes.first() else {
+            return Ok(Heard::End);
+        };
+        if let Some(opening) = self.opening.borrow_mut().take() {
+            self.begin(*first, &opening)?;
+        }
+        let mut tls = self.tls.borrow_mut();
+        let Some(tls) = &mut *tls else {
+            return Ok(Heard::Bytes(Bytes::copy_from_slice(bytes)));
+        };
+        let opened = tls.open(bytes)?;
+        Ok(match (opened.is_empty(), tls.has_ended()) {
+            (false, _) => Heard::Bytes(opened),
+            (true, false) => Heard::Nothing,
+            (true, true) => Heard::End,
+        })
+    }
+
+    /// With or without TLS, as the first byte says.
+    fn begin(&self, first: u8, opening: &Opening) -> std::io::Result<()> {
+        if first == FIRST_BYTE {
+            let session = Session::new(opening.tls.config()).map_err(std::io::Error::other)?;
+            *self.tls.borrow_mut() = Some(Box::new(session));
+        } else if !opening.plain {
+            if first == b'G' {
+                self.push(Bytes::from_static(TLS_ONLY));
+            }
+            return Err(std::io::Error::other("no TLS where it is required"));
+        }
+        Ok(())
+    }
+
+    /// Whether there are records to be written that no effect of the shard asks for.
+    pub(super) fn has_records(&self) -> bool {
+        self.tls.borrow().as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    /// Whether the peer should still be told something when it says no more.
+    pub(super) fn owes(&self) -> bool {
+        self.waiting.get() > 0 || self.tls.borrow().is_some()
     }
 
     /// Stops reading for a reason, or drops that reason.
@@ -150,7 +282,13 @@ impl Socket {
     pub(super) fn flush(&self) -> Flushed {
         let mut queue = self.unwritten.borrow_mut();
         let stream = self.stream.borrow();
-        while !queue.is_empty() {
+        loop {
+            if queue.is_empty() {
+                self.seal(&mut queue);
+            }
+            if queue.is_empty() {
+                break;
+            }
             let slices: Vec<IoSlice<'_>> =
                 queue.iter().take(SLICES_MAX).map(|bytes| IoSlice::new(bytes)).collect();
             match sys::send(&stream, &slices) {
@@ -164,8 +302,9 @@ impl Socket {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => {
-                    queue.clear();
-                    self.waiting.set(0);
+                    self.forget(&mut queue);
+                    self.shut.set(true);
+                    self.unpause();
                     return Flushed::Broken;
                 }
             }
@@ -175,10 +314,29 @@ impl Socket {
         if queue.capacity() > 64 {
             *queue = VecDeque::new();
         }
-        if self.closing.get() {
-            sys::shut_down(&stream);
+        if self.closing.get() && !self.shut.replace(true) {
+            sys::shut_down(&stream, Shutdown::Write);
+            if let Some(waker) = self.reader.borrow_mut().take() {
+                waker.wake();
+            }
         }
         Flushed::All
+    }
+
+    /// With TLS: makes records of what waits, now that the kernel has the ones before.
+    fn seal(&self, queue: &mut VecDeque<Bytes>) {
+        if let Some(tls) = &mut *self.tls.borrow_mut() {
+            let sealed = tls.seal(self.closing.get(), queue);
+            self.waiting.set(self.waiting.get().saturating_sub(sealed.plain) + sealed.records);
+        }
+    }
+
+    fn forget(&self, queue: &mut VecDeque<Bytes>) {
+        queue.clear();
+        if let Some(tls) = &mut *self.tls.borrow_mut() {
+            tls.clear();
+        }
+        self.waiting.set(0);
     }
 
     /// Waits until the kernel has taken something of the first slice.
@@ -208,25 +366,40 @@ impl Socket {
 
     /// Ends the connection at once.
     pub(super) fn cut(&self) {
-        self.unwritten.borrow_mut().clear();
-        self.waiting.set(0);
+        self.forget(&mut self.unwritten.borrow_mut());
         self.unpause();
-        sys::shut_down(&self.stream.borrow());
+        self.shut.set(true);
+        sys::shut_down(&self.stream.borrow(), Shutdown::Both);
     }
 
-    /// Bytes that the peer's kernel has.
+    /// Bytes of the shard's that the peer's kernel has.
     pub(super) fn arrived(&self) -> u64 {
-        let outstanding = sys::unacknowledged(&self.stream.borrow()).unwrap_or(u64::MAX);
-        self.written.get().saturating_sub(outstanding)
+        let in_kernel = sys::unacknowledged(&self.stream.borrow()).unwrap_or(u64::MAX);
+        match &mut *self.tls.borrow_mut() {
+            None => self.written.get().saturating_sub(in_kernel),
+            Some(tls) => {
+                let here: usize = self.unwritten.borrow().iter().map(Bytes::len).sum();
+                tls.arrived(in_kernel.saturating_add(here as u64))
+            }
+        }
     }
 
     /// Whether the peer's kernel has everything, and nothing waits to be written.
     pub(super) fn is_settled(&self, arrived: u64) -> bool {
-        arrived == self.written.get() && self.unwritten.borrow().is_empty()
+        let all = match &*self.tls.borrow() {
+            None => arrived == self.written.get(),
+            Some(tls) => tls.is_settled(arrived),
+        };
+        all && self.unwritten.borrow().is_empty()
     }
 
-    /// The socket with a new owner, what was not written, and the right to be open.
-    pub(super) fn hand_over(&self) -> std::io::Result<(OwnedFd, Vec<Bytes>, Option<Permit>)> {
+    /// The socket for a new owner, with everything that belongs to it.
+    pub(super) fn hand_over(&self) -> std::io::Result<Luggage> {
+        if self.blocked.get() {
+            // Of what the kernel is just taking, nobody could say how much is left. Before its
+            // login a peer that reads is owed too little for this.
+            return Err(std::io::Error::other("the peer does not read"));
+        }
         let socket = sys::second_owner(&self.stream.borrow())?;
         self.gone.set(true);
         // Whoever still waits here would read or write in the new owner's place.
@@ -234,17 +407,7 @@ impl Socket {
             waker.wake();
         }
         let unwritten = self.unwritten.borrow_mut().drain(..).collect();
-        Ok((socket, unwritten, self.permit.borrow_mut().take()))
-    }
-}
-
-fn advance(queue: &mut VecDeque<Bytes>, mut count: usize) {
-    while let Some(first) = queue.front_mut() {
-        if count < first.len() {
-            first.advance(count);
-            return;
-        }
-        count -= first.len();
-        queue.pop_front();
+        let (tls, permit) = (self.tls.borrow_mut().take(), self.permit.borrow_mut().take());
+        Ok(Luggage { socket, unwritten, tls, permit })
     }
 }

@@ -15,10 +15,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use glommio::net::TcpStream;
 
-use super::connection::{Flushed, PAUSED_BY_SHARD, PAUSED_CONGESTED, Socket};
+use super::connection::{Flushed, Heard, Opening, PAUSED_BY_SHARD, PAUSED_CONGESTED, Socket};
 use super::listen::Permit;
 use super::mesh::{Connection, Letter, Mailbox, ticket};
 use super::sys;
+use super::tls::Tls;
 use crate::base::time::Now;
 use crate::shard::Shard;
 use crate::shard::effect::{Close, Effect, Outbox};
@@ -48,6 +49,7 @@ pub(super) struct Job {
     pub(super) index: ShardIndex,
     pub(super) mailboxes: Vec<Arc<Mailbox>>,
     pub(super) store: Arc<Writer>,
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 /// A shard and everything its thread does for it.
@@ -65,6 +67,7 @@ struct Host {
     mailboxes: Vec<Arc<Mailbox>>,
     letters: RefCell<Vec<Vec<Letter>>>,
     store: Arc<Writer>,
+    tls: Option<Arc<Tls>>,
     ops: RefCell<Vec<(u16, u64, StoreOp)>>,
     stopped: Cell<bool>,
     outbox: RefCell<Outbox>,
@@ -98,6 +101,7 @@ pub(super) async fn run(job: Job, ready: impl FnOnce()) {
         letters: RefCell::new(job.mailboxes.iter().map(|_| Vec::new()).collect()),
         mailboxes: job.mailboxes,
         store: job.store,
+        tls: job.tls,
         ops: RefCell::new(Vec::new()),
         stopped: Cell::new(false),
         outbox: RefCell::new(Vec::new()),
@@ -125,6 +129,10 @@ pub(super) async fn run(job: Job, ready: impl FnOnce()) {
     letters.await;
     flusher.cancel().await;
     host.flush();
+    for socket in host.sockets.borrow().values().filter(|socket| !socket.blocked.get()) {
+        socket.closing.set(true);
+        socket.flush();
+    }
 }
 
 impl Host {
@@ -137,7 +145,7 @@ impl Host {
     }
 
     /// A connection that was accepted for this shard.
-    fn open(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, permit: Permit) {
+    fn open(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, permit: Permit, plain: bool) {
         let conn = ConnId(self.last_conn.get() + 1);
         self.last_conn.set(conn.0);
         let mut secret = [0; 32];
@@ -146,8 +154,9 @@ impl Host {
             tracing::error!("no random bytes from the system");
             return;
         }
-        let socket = Socket::new(stream, 0, Vec::new(), Some(permit));
-        self.clone().attach(conn, Rc::new(socket));
+        let opening = self.tls.clone().map(|tls| Opening { tls, plain });
+        let socket = Rc::new(Socket::new(stream, opening, Some(permit)));
+        self.clone().attach(conn, socket);
         self.input(Input::Opened { conn, peer, secret });
     }
 
@@ -161,16 +170,22 @@ impl Host {
     async fn read(self: Rc<Self>, conn: ConnId, socket: &Rc<Socket>) {
         loop {
             match socket.read(&self.scratch).await {
-                Ok(bytes) if !bytes.is_empty() => {
-                    if socket.gone.get() {
-                        return;
-                    }
+                Ok(Heard::Bytes(bytes)) if !socket.gone.get() => {
                     self.input(Input::Received { conn, bytes });
                 }
-                _ => break,
+                Ok(Heard::Nothing) => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::debug!(%conn, %error, "cannot read");
+                    break;
+                }
             }
             if socket.gone.get() {
                 return;
+            }
+            if socket.has_records() {
+                self.soil(socket.clone());
+                self.wake_flusher();
             }
             self.end_turn();
             if self.is_congested() {
@@ -186,7 +201,14 @@ impl Host {
             self.input(Input::Arrived { conn, total: socket.arrived() });
         }
         self.sockets.borrow_mut().remove(&conn);
+        if socket.owes() && !socket.closing.get() {
+            self.end(socket.clone());
+        }
         self.input(Input::Closed { conn });
+        while socket.closing.get() && !socket.has_ended() {
+            socket.discard(&self.scratch).await;
+            let_others().await;
+        }
     }
 
     /// When a turn has taken long enough: writes out what it made, and hears what other shards and
@@ -220,6 +242,10 @@ impl Host {
             self.carry_out(effect);
         }
         *self.outbox.borrow_mut() = outbox;
+        self.wake_flusher();
+    }
+
+    fn wake_flusher(&self) {
         if let Some(waker) = self.flusher.borrow_mut().take() {
             waker.wake();
         }
@@ -284,11 +310,16 @@ impl Host {
     fn close(&self, conn: ConnId, why: Close) {
         if let Some(socket) = self.socket(conn) {
             tracing::debug!(%conn, why = why.word(), "closing");
-            socket.closing.set(true);
-            socket.unpause();
-            self.closing.borrow_mut().push((now_instant() + CLOSE_PATIENCE, socket.clone()));
-            self.soil(socket);
+            self.end(socket);
         }
+    }
+
+    /// What is still to be written has a little time, then the connection is over.
+    fn end(&self, socket: Rc<Socket>) {
+        socket.closing.set(true);
+        socket.unpause();
+        self.closing.borrow_mut().push((now_instant() + CLOSE_PATIENCE, socket.clone()));
+        self.soil(socket);
     }
 
     fn move_away(
@@ -300,11 +331,13 @@ impl Host {
         let Some(socket) = self.sockets.borrow_mut().remove(&conn) else {
             return;
         };
-        // What was written before must not be counted as unwritten there.
-        socket.flush();
+        if !socket.blocked.get() {
+            // What was written before must not be counted as unwritten there.
+            socket.flush();
+        }
         match socket.hand_over() {
-            Ok((fd, unwritten, permit)) => {
-                let moved = Connection { conn, socket: fd, unwritten, session, permit };
+            Ok(luggage) => {
+                let moved = Connection { conn, luggage, session };
                 self.letter(to, Letter::Connection(Box::new(moved)));
             }
             Err(error) => {
@@ -331,14 +364,17 @@ impl Host {
                     }
                 }
                 Letter::Connection(moved) => {
-                    let Connection { conn, socket, unwritten, session, permit } = *moved;
-                    let written = session.sent_before(&unwritten);
-                    let socket = Socket::new(sys::adopt(socket), written, unwritten, permit);
-                    self.clone().attach(conn, Rc::new(socket));
+                    let Connection { conn, luggage, session } = *moved;
+                    let written = session.sent_before(&luggage.unwritten);
+                    let socket = Rc::new(Socket::adopt(luggage, written));
+                    self.clone().attach(conn, socket.clone());
+                    if socket.owes() {
+                        self.soil(socket);
+                    }
                     self.input(Input::Adopted { conn, session });
                 }
-                Letter::Accepted { socket, peer, permit } => {
-                    self.open(sys::adopt(socket), peer, permit);
+                Letter::Accepted { socket, peer, permit, plain } => {
+                    self.open(sys::adopt(socket), peer, permit, plain);
                 }
                 Letter::Tick => self.tick(),
                 Letter::Reload { policy, ans } => self.input(Input::Reload { policy, ans }),
@@ -408,7 +444,7 @@ impl Host {
             if *until <= now {
                 socket.cut();
             }
-            *until > now
+            *until > now && !socket.is_over()
         });
         self.flush();
     }

@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::config::Plain;
 use super::mesh::{Letter, Mailbox};
+use super::tls::admits_plain;
 
 /// How long the thread waits when the system has no descriptor left: those that close make room.
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
@@ -103,9 +105,11 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// Begins to accept; connections go to the shards in turn.
+    /// Begins to accept; connections go to the shards in turn. Who may go without TLS is said by
+    /// `plain`.
     pub(super) fn start(
         listener: TcpListener,
+        plain: Plain,
         admission: Arc<Admission>,
         mailboxes: Vec<Arc<Mailbox>>,
     ) -> std::io::Result<Self> {
@@ -114,7 +118,7 @@ impl Listening {
         let stop = stopping.clone();
         let thread = std::thread::Builder::new()
             .name("dim-accept".into())
-            .spawn(move || accept(&listener, &admission, &mailboxes, &stop))?;
+            .spawn(move || accept(&listener, plain, &admission, &mailboxes, &stop))?;
         Ok(Self { socket, stopping, thread })
     }
 
@@ -128,6 +132,7 @@ impl Listening {
 
 fn accept(
     listener: &TcpListener,
+    plain: Plain,
     admission: &Arc<Admission>,
     mailboxes: &[Arc<Mailbox>],
     stopping: &AtomicBool,
@@ -158,7 +163,8 @@ fn accept(
         let _ = stream.set_nodelay(true);
         let _ = stream.set_nonblocking(true);
         if let Some(mailbox) = turn.next() {
-            mailbox.deliver(Letter::Accepted { socket: stream.into(), peer, permit });
+            let plain = admits_plain(plain, peer.ip());
+            mailbox.deliver(Letter::Accepted { socket: stream.into(), peer, permit, plain });
         }
     }
 }

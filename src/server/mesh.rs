@@ -11,9 +11,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
-use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 
+use super::connection::Luggage;
 use super::listen::Permit;
 use crate::proto::directory::Ans;
 use crate::shard::Policy;
@@ -32,6 +32,8 @@ pub(super) enum Letter {
         socket: OwnedFd,
         peer: SocketAddr,
         permit: Permit,
+        /// Whether it may go without TLS.
+        plain: bool,
     },
     Parcel(Parcel),
     Connection(Box<Connection>),
@@ -50,12 +52,8 @@ pub(super) enum Letter {
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) conn: ConnId,
-    /// The only owner of the socket while it is on its way.
-    pub(super) socket: OwnedFd,
-    /// What could not be written yet.
-    pub(super) unwritten: Vec<Bytes>,
+    pub(super) luggage: Luggage,
     pub(super) session: Box<Session>,
-    pub(super) permit: Option<Permit>,
 }
 
 /// One shard's mailbox.

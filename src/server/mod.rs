@@ -18,3 +18,4 @@ pub mod probe;
 mod reload;
 pub mod start;
 mod sys;
+pub mod tls;

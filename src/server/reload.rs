@@ -1,5 +1,5 @@
 //! SIGHUP: the settings are read anew, and what can change in a running station changes. A file that
-//! cannot be used changes nothing at all.
+//! cannot be used changes nothing at all. A renewed certificate serves the connections that come.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use super::config::{Args, Config, Loaded};
 use super::listen::Admission;
 use super::log::Lines;
 use super::mesh::{Letter, Mailbox};
+use super::tls::Tls;
 use super::{notify, start};
 
 /// Sections that a running station takes over; everything else waits for the next start.
@@ -18,6 +19,7 @@ pub(super) struct Settings {
     pub(super) args: Args,
     pub(super) loaded: Loaded,
     pub(super) lines: Lines,
+    pub(super) tls: Option<Arc<Tls>>,
 }
 
 impl Settings {
@@ -43,6 +45,9 @@ impl Settings {
         let loaded = Config::load(&self.args).map_err(|error| error.to_string())?;
         let ans = Arc::new(start::ans(&loaded.config).map_err(|error| error.to_string())?);
         let policy = Arc::new(start::policy(&loaded.config));
+        if let Some(tls) = &self.tls {
+            tls.reload().map_err(|error| error.to_string())?;
+        }
         // Last, since it cannot be taken back.
         self.lines.reload(&loaded.config.log)?;
         for warning in &loaded.warnings {

@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::config::{self, Args, Config, Loaded};
+use super::config::{self, Args, Config, Loaded, Plain};
 use super::executor::{self, Job};
 use super::identity::{self, Folders, IdentityError};
 use super::listen::{Admission, Bounds, Listening};
@@ -31,6 +31,7 @@ use super::mesh::{Letter, Mailbox};
 use super::notify::{self, Watchdog};
 use super::probe::{self, Probe};
 use super::reload::Settings;
+use super::tls::{Tls, TlsError};
 use crate::client::account::Account;
 use crate::proto::directory::Ans;
 use crate::proto::id::Id;
@@ -71,6 +72,8 @@ pub enum StartError {
     Folder(PathBuf, LockError),
     /// The store in it.
     Store(StoreError),
+    /// The certificate or its key.
+    Tls(TlsError),
     /// The listening socket.
     Listen(SocketAddr, io::Error),
     /// A record of the address name service.
@@ -107,10 +110,11 @@ impl fmt::Display for StartError {
                 path.display()
             ),
             Self::Store(error) => write!(f, "the data folder cannot be used: {error}"),
+            Self::Tls(error) => write!(f, "no TLS: {error}"),
             Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
                 "cannot listen on {address}: the port is taken, perhaps by a station that runs \
-                 already; choose another one (listen.port or DIM_PORT)"
+                 already; choose another one (listen.port or DIM_PORT; tls.port)"
             ),
             Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Self::Ans(name, id) => write!(f, "ans.{name}: \"{id}\" is not an ID"),
@@ -135,16 +139,22 @@ pub fn run(args: Args, loaded: Loaded) -> Result<(), StartError> {
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error| StartError::Thread(error.to_string()))?;
     let ans = Arc::new(ans(&config)?);
+    let tls = tls(&config)?;
     let _folder = own_folder(&config)?;
     let rocks = Arc::new(open_store(&config).map_err(StartError::Store)?);
     let listener = listen(config.listen.address())?;
     let address = listener.local_addr().unwrap_or(config.listen.address());
+    let mut doors = vec![Door { listener, plain: config.tls.plain }];
+    if config.tls.port != 0 {
+        let listener = listen(SocketAddr::new(config.listen.host, config.tls.port))?;
+        doors.push(Door { listener, plain: Plain::Nobody });
+    }
     let account = identity(&config, address).map_err(StartError::Identity)?;
     let station = Arc::new(station(&account));
-    let fleet = Fleet::start(&config, &station, &ans, &rocks, listener)?;
-    announce(&station.id, address, fleet.shards);
+    let fleet = Fleet::start(&config, &station, &ans, &rocks, tls.as_ref(), doors)?;
+    announce(&station.id, address, &config, fleet.shards);
     notify::ready();
-    fleet.serve(signals, Settings { args, loaded, lines });
+    fleet.serve(signals, Settings { args, loaded, lines, tls });
     if let Err(error) = rocks.settle() {
         tracing::warn!(%error, "the store keeps its log for the next start");
     }
@@ -162,6 +172,19 @@ fn own_folder(config: &Config) -> Result<FolderLock, StartError> {
         .map_err(LockError::File)
         .and_then(|()| FolderLock::take(path))
         .map_err(|error| StartError::Folder(path.clone(), error))
+}
+
+/// The station's TLS, if its settings ask for it.
+fn tls(config: &Config) -> Result<Option<Arc<Tls>>, StartError> {
+    let Some((tls, validity)) = Tls::load(&config.tls).map_err(StartError::Tls)? else {
+        return Ok(None);
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now_s = i64::try_from(now.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
+    if let Some(fault) = validity.fault_at(now_s) {
+        tracing::warn!("tls.certificate {fault}; clients refuse it then");
+    }
+    Ok(Some(Arc::new(tls)))
 }
 
 pub(super) fn ans(config: &Config) -> Result<Ans, StartError> {
@@ -232,19 +255,32 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     Ok(socket.into())
 }
 
-fn announce(id: &Id, address: SocketAddr, shards: u16) {
+fn announce(id: &Id, address: SocketAddr, config: &Config, shards: u16) {
     // Standard output is for programs that start this one; the log goes elsewhere.
     println!("station  {id}");
     println!("address  {address}");
-    println!("connect  MTP and JSON lines: tcp://{address}   browsers: ws://{address}/");
+    if config.tls.plain != Plain::Nobody {
+        println!("connect  MTP and JSON lines: tcp://{address}   browsers: ws://{address}/");
+    }
+    if config.tls.certificate.is_some() {
+        let port = if config.tls.port == 0 { address.port() } else { config.tls.port };
+        let address = SocketAddr::new(address.ip(), port);
+        println!("encrypted  MTP and JSON lines: tls://{address}   browsers: wss://{address}/");
+    }
     tracing::info!(%id, %address, shards, "the station is up");
+}
+
+/// A listening socket, and who may go without TLS there.
+struct Door {
+    listener: TcpListener,
+    plain: Plain,
 }
 
 /// The shards and what they share.
 struct Fleet {
     shards: u16,
     clock: Clock,
-    listening: Listening,
+    listening: Vec<Listening>,
     admission: Arc<Admission>,
     mailboxes: Vec<Arc<Mailbox>>,
     store: Arc<Writer>,
@@ -257,7 +293,8 @@ impl Fleet {
         station: &Arc<Station>,
         ans: &Arc<Ans>,
         rocks: &Arc<RocksStore>,
-        listener: TcpListener,
+        tls: Option<&Arc<Tls>>,
+        doors: Vec<Door>,
     ) -> Result<Self, StartError> {
         let shards = shards(config);
         let ring = Ring::new(shards);
@@ -279,6 +316,7 @@ impl Fleet {
                 ans: ans.clone(),
                 mailboxes: mailboxes.clone(),
                 store: store.clone(),
+                tls: tls.cloned(),
                 taken: Arc::default(),
             };
             let mut tries = 0..START_TRIES;
@@ -293,8 +331,11 @@ impl Fleet {
             }
         }
         let admission = Admission::new(bounds(config));
-        let listening = Listening::start(listener, admission.clone(), mailboxes.clone())
-            .map_err(|error| StartError::Thread(error.to_string()))?;
+        let open = |Door { listener, plain }| {
+            Listening::start(listener, plain, admission.clone(), mailboxes.clone())
+                .map_err(|error| StartError::Thread(error.to_string()))
+        };
+        let listening = doors.into_iter().map(open).collect::<Result<_, _>>()?;
         let clock = Clock::start(mailboxes.clone())
             .map_err(|error| StartError::Thread(error.to_string()))?;
         Ok(Self { shards, clock, listening, admission, mailboxes, store, ended })
@@ -312,7 +353,7 @@ impl Fleet {
         }
         notify::stopping();
         tracing::info!(?signal, "stopping: no more from clients, what is in flight is kept");
-        self.listening.stop();
+        self.listening.into_iter().for_each(Listening::stop);
         for mailbox in &self.mailboxes {
             mailbox.deliver(Letter::Stop);
         }
@@ -340,6 +381,7 @@ struct Plan {
     ans: Arc<Ans>,
     mailboxes: Vec<Arc<Mailbox>>,
     store: Arc<Writer>,
+    tls: Option<Arc<Tls>>,
     /// The first thread that comes to work on it has it.
     taken: Arc<AtomicBool>,
 }
@@ -359,13 +401,13 @@ impl Plan {
             .ring_depth(RING_DEPTH)
             .preempt_timer(PREEMPT)
             .spawn(move || async move {
-                let Self { index, ring, seed, station, policy, ans, mailboxes, store, taken } =
+                let Self { index, ring, seed, station, policy, ans, mailboxes, store, tls, taken } =
                     self;
                 if taken.swap(true, Ordering::SeqCst) {
                     return;
                 }
                 let shard = Shard::new(index, ring, station, policy, ans, seed);
-                executor::run(Job { shard, index, mailboxes, store }, || {
+                executor::run(Job { shard, index, mailboxes, store, tls }, || {
                     let _ = report.send(index);
                 })
                 .await;

@@ -22,10 +22,10 @@ pub(super) fn send(stream: &TcpStream, slices: &[IoSlice<'_>]) -> std::io::Resul
     Ok(rustix::net::sendmsg(borrow(stream), slices, &mut control, flags)?)
 }
 
-/// Ends both directions; a pending read hears of it.
-pub(super) fn shut_down(stream: &TcpStream) {
+/// Ends a direction, or both; a pending read hears of it.
+pub(super) fn shut_down(stream: &TcpStream, how: Shutdown) {
     // An error means that the peer was quicker.
-    let _ = rustix::net::shutdown(borrow(stream), Shutdown::Both);
+    let _ = rustix::net::shutdown(borrow(stream), how);
 }
 
 /// Bytes that were written but that the peer's kernel has not acknowledged.

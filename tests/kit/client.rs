@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use dim::crypto::key::CipherKey;
@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use socket2::{Domain, Socket, Type};
 
 use super::frames::{self, Form, Package};
+use super::link::Link;
 use super::person::random_bytes;
 use super::{Letter, PATIENCE, Person};
 
@@ -56,7 +57,7 @@ pub(crate) struct Client {
     pub(crate) who: Person,
     pub(crate) form: Form,
     station: String,
-    stream: TcpStream,
+    stream: Link,
     read: Vec<u8>,
     key: Option<(String, CipherKey)>,
     last_id: u64,
@@ -87,10 +88,11 @@ impl Client {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(NARROW_BYTES).unwrap();
         socket.connect(&address.into()).unwrap();
-        Self::over(socket.into(), station, who, form)
+        Self::over(TcpStream::from(socket), station, who, form)
     }
 
-    fn over(stream: TcpStream, station: &str, who: &Person, form: Form) -> Self {
+    /// A client over a connection that stands; over a WebSocket if that is its form.
+    pub(crate) fn over(stream: impl Into<Link>, station: &str, who: &Person, form: Form) -> Self {
         let mut client = Self::bare(stream, station, who, form);
         if form.is_web() {
             client.write(&frames::handshake_request()).unwrap();
@@ -101,8 +103,9 @@ impl Client {
     }
 
     /// A client that has not said anything, not even that it wants a WebSocket.
-    pub(crate) fn bare(stream: TcpStream, station: &str, who: &Person, form: Form) -> Self {
-        stream.set_nodelay(true).unwrap();
+    pub(crate) fn bare(stream: impl Into<Link>, station: &str, who: &Person, form: Form) -> Self {
+        let stream = stream.into();
+        stream.socket().set_nodelay(true).unwrap();
         Self {
             who: who.clone(),
             form,
@@ -132,7 +135,7 @@ impl Client {
     }
 
     pub(crate) fn local_address(&self) -> SocketAddr {
-        self.stream.local_addr().unwrap()
+        self.stream.socket().local_addr().unwrap()
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
@@ -199,7 +202,10 @@ impl Client {
         if patience.is_zero() {
             return Heard::Nothing;
         }
-        self.stream.set_read_timeout(Some(patience.max(Duration::from_millis(1)))).unwrap();
+        self.stream
+            .socket()
+            .set_read_timeout(Some(patience.max(Duration::from_millis(1))))
+            .unwrap();
         let mut bytes = [0; 16 << 10];
         match self.stream.read(&mut bytes) {
             Ok(0) => Heard::End,
@@ -342,9 +348,15 @@ impl Client {
         self.wait_handshake(from, "DIM!")
     }
 
+    /// The connection, without the client.
+    pub(crate) fn into_link(self) -> Link {
+        assert!(self.read.is_empty());
+        self.stream
+    }
+
     /// Ends the connection; when this returns, the station knows.
     pub(crate) fn leave(mut self) -> Self {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream.end();
         let until = Instant::now() + PATIENCE;
         loop {
             match self.hear(until) {

@@ -10,6 +10,7 @@
 
 mod client;
 mod frames;
+mod link;
 mod person;
 mod station;
 
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub(crate) use client::{Client, Heard};
 pub(crate) use frames::{Form, frame, handshake_request};
+pub(crate) use link::{Link, Pieces};
 pub(crate) use person::{Letter, Person, command};
 pub(crate) use station::Station;
 

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::names::{id_fault, name_fault};
-use super::{Config, ConfigError, ConfigFile, DATA_DIR, Origin};
+use super::{Config, ConfigError, ConfigFile, DATA_DIR, Origin, Plain};
 
 /// More shards than this are more threads than any machine of today has cores.
 const SHARDS_MAX: u16 = 256;
@@ -33,6 +33,7 @@ pub(super) fn complete(
         shards,
         station: file.station,
         listen: file.listen,
+        tls: file.tls,
         limits: file.limits,
         mail: file.mail,
         policy: file.policy,
@@ -110,8 +111,30 @@ fn relations(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
         let (key, other) = ("mail.bytes_per_user_max", "limits.message_bytes_max");
         return Err(blame.of_either(key, other, wrong, right));
     }
+    tls(file, blame)
+}
+
+fn tls(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
+    let (tls, listen) = (&file.tls, &file.listen);
+    match (&tls.certificate, &tls.key) {
+        (Some(_), None) => return Err(blame.of("tls.certificate", "no tls.key for it", BOTH)),
+        (None, Some(_)) => return Err(blame.of("tls.key", "no tls.certificate for it", BOTH)),
+        (None, None) if tls.port != 0 => {
+            return Err(blame.of("tls.port", "there is no tls.certificate", BOTH));
+        }
+        (None, None) if tls.plain != Plain::Anyone => {
+            return Err(blame.of("tls.plain", "there is no tls.certificate", BOTH));
+        }
+        _ => {}
+    }
+    if tls.port != 0 && tls.port == listen.port {
+        let right = "0, since TLS is spoken on listen.port in any case, or another port";
+        return Err(blame.of("tls.port", "the same as listen.port", right));
+    }
     Ok(())
 }
+
+const BOTH: &str = "name both files, or neither for no TLS";
 
 fn words(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
     for (name, id) in &file.ans {
@@ -177,6 +200,21 @@ mod tests {
                 "[ans]\narchivist = \"\"\n",
                 "s.toml:2:1: ans.archivist: not an ID; `name@address` or an address alone, copied \
                  whole: an address has a checksum",
+            ),
+            (
+                "[tls]\ncertificate = \"chain.pem\"\n",
+                "s.toml:2:1: tls.certificate: no tls.key for it; \
+                 name both files, or neither for no TLS",
+            ),
+            (
+                "[tls]\nplain = \"nobody\"\n",
+                "s.toml:2:1: tls.plain: there is no tls.certificate; \
+                 name both files, or neither for no TLS",
+            ),
+            (
+                "[tls]\ncertificate = \"a\"\nkey = \"b\"\nport = 9394\n",
+                "s.toml:4:1: tls.port: the same as listen.port; \
+                 0, since TLS is spoken on listen.port in any case, or another port",
             ),
             (
                 "[log]\nlevel = \"loud\"\n",

@@ -146,7 +146,13 @@ impl Layer {
                 *value = folder.join(path).to_string_lossy().into_owned().into();
             }
         };
-        for (section, key) in [("", "data_dir"), ("log", "dir"), ("neighbors", "output")] {
+        for (section, key) in [
+            ("", "data_dir"),
+            ("tls", "certificate"),
+            ("tls", "key"),
+            ("log", "dir"),
+            ("neighbors", "output"),
+        ] {
             let table = match section {
                 "" => Some(&mut self.table),
                 _ => self.table.get_mut(section).and_then(toml::Value::as_table_mut),

@@ -103,7 +103,10 @@ fn known_key(key: &str, wanted: &str) -> String {
     }
     match sections_with(typed).as_slice() {
         [] => format!("known here: {}", known.join(", ")),
-        sections => format!("it belongs to {}", sections.join(" or ")),
+        [rest @ .., last] if !rest.is_empty() => {
+            format!("it belongs to {} or {last}", rest.join(", "))
+        }
+        [section, ..] => format!("it belongs to {section}"),
     }
 }
 
@@ -151,7 +154,10 @@ mod tests {
         for (text, said) in [
             ("[listen]\nprot = 1\n", "s.toml:2:1: listen.prot: unknown key; did you mean `port`?"),
             ("[listne]\nport = 1\n", "s.toml:1:2: listne: unknown key; did you mean `listen`?"),
-            ("port = 1\n", "s.toml:1:1: port: unknown key; it belongs to [listen] or [station]"),
+            (
+                "port = 1\n",
+                "s.toml:1:1: port: unknown key; it belongs to [listen], [station] or [tls]",
+            ),
             (
                 "[log]\nshards = 1\n",
                 "s.toml:2:1: log.shards: unknown key; \
