@@ -11,6 +11,7 @@ use crate::proto::address::Address;
 use crate::proto::document::{Document, DocumentKind};
 use crate::proto::id::Id;
 use crate::proto::meta::{Meta, MetaKind};
+use crate::proto::registry::Registry;
 
 /// A `T` that was shown to belong to an ID.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,19 +49,34 @@ impl<T> Deref for Proven<T> {
 /// The ID that `meta` makes on a network. ETH-form IDs are the same on every network. The
 /// fingerprint is not checked here.
 pub fn generate_id(meta: &Meta, network: u8) -> Result<Id, CryptoError> {
-    let address = address_of(meta, &meta_key(meta)?, network)?;
+    generate_id_with(Registry::none(), meta, network)
+}
+
+/// The same, where the meta may be of a kind that an application has registered.
+pub fn generate_id_with(registry: &Registry, meta: &Meta, network: u8) -> Result<Id, CryptoError> {
+    let address = address_of(registry, meta, &meta_key(meta)?, network)?;
     Ok(Id::build(meta.seed(), &address)?)
 }
 
 /// Proves that `meta` made `id`: the key signed the seed, the seed is the name, and the address
 /// follows from the fingerprint or the key. The terminal plays no role. Broadcast IDs have none.
 pub fn prove_meta(id: &Id, meta: Meta) -> Result<Proven<Meta>, CryptoError> {
+    prove_meta_with(Registry::none(), id, meta)
+}
+
+/// The same, where the meta may be of a kind that an application has registered: its rule makes
+/// the address, everything else is checked as for all.
+pub fn prove_meta_with(
+    registry: &Registry,
+    id: &Id,
+    meta: Meta,
+) -> Result<Proven<Meta>, CryptoError> {
     // Ordered by cost: the signature is by far the dearest.
     if id.name().unwrap_or_default() != meta.seed().unwrap_or_default() {
         return Err(CryptoError::Identity);
     }
     let key = meta_key(&meta)?;
-    if address_of(&meta, &key, id.network())?.as_str() != id.address() {
+    if address_of(registry, &meta, &key, id.network())?.as_str() != id.address() {
         return Err(CryptoError::Identity);
     }
     if let Some(seed) = meta.seed()
@@ -204,7 +220,12 @@ fn meta_key(meta: &Meta) -> Result<VerifyKey, CryptoError> {
     VerifyKey::from_map(meta.key().ok_or(CryptoError::Key)?)
 }
 
-fn address_of(meta: &Meta, key: &VerifyKey, network: u8) -> Result<Address, CryptoError> {
+fn address_of(
+    registry: &Registry,
+    meta: &Meta,
+    key: &VerifyKey,
+    network: u8,
+) -> Result<Address, CryptoError> {
     match meta.kind() {
         MetaKind::Mkm => Ok(Address::btc(network, meta.fingerprint().unwrap_or_default())),
         MetaKind::Btc => Ok(Address::btc(network, &key.key_data())),
@@ -213,6 +234,10 @@ fn address_of(meta: &Meta, key: &VerifyKey, network: u8) -> Result<Address, Cryp
             VerifyKey::Ecc(_) => Address::eth(&key.key_data()).ok_or(CryptoError::Identity),
             VerifyKey::Rsa(_) => Err(CryptoError::Identity),
         },
+        MetaKind::Other { .. } => {
+            let address = registry.meta_address(meta, &key.key_data(), network);
+            address.ok_or(CryptoError::Identity)
+        }
     }
 }
 

@@ -35,9 +35,7 @@ pub fn open(
     let entries = message.keys(parser);
     // The old single key is for whoever the message reached.
     let single = message.member(Field::Keys).is_none();
-    let own = entries
-        .iter()
-        .filter(|(name, _)| single || Id::parse(name).is_ok_and(|id| id.is_same_as(me)));
+    let own = entries.iter().filter(|(name, _)| single || me.is_named_by(name));
     for (_, text) in own {
         if let Some((_, key)) = known.as_ref().filter(|(last, _)| last == text) {
             return key.decrypt(&bytes, iv);

@@ -5,6 +5,7 @@ use std::fmt;
 use super::error::ProtoError;
 use crate::base::digest::keccak256;
 use crate::base::encode::{base58check_decode, base58check_encode, hash160, hex_encode};
+use crate::base::limits::ID_CHARS_MAX;
 
 /// Text of the address of "any one user".
 pub const ANYWHERE: &str = "anywhere";
@@ -86,6 +87,17 @@ impl EntityKind {
     }
 }
 
+/// A form of addresses that an application adds; see [`super::registry`].
+pub trait AddressForm {
+    /// The network byte of an address that has this form; none for other texts. It is asked with
+    /// texts of at most 128 characters without `@`, `/` and control characters, and after the
+    /// protocol's own forms.
+    fn network(text: &str) -> Option<u8>;
+}
+
+/// [`AddressForm::network`] of some form.
+pub(super) type Network = fn(&str) -> Option<u8>;
+
 /// A valid address: one of the two broadcast words, BTC form, or ETH form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address {
@@ -98,6 +110,20 @@ impl Address {
     pub fn parse(text: &str) -> Result<Self, ProtoError> {
         let network = scan(text)?;
         Ok(Self { text: canonical(text).into(), network })
+    }
+
+    /// Reads an address of an application's form.
+    pub fn of<F: AddressForm>(text: &str) -> Result<Self, ProtoError> {
+        const WRONG: ProtoError = ProtoError::new("address", "the form that it is made for");
+        if let Ok(own) = Self::parse(text) {
+            return Ok(own);
+        }
+        let blank = |c: char| c.is_control() || matches!(c, '@' | '/');
+        if text.len() > ID_CHARS_MAX || text.trim() != text || text.contains(blank) {
+            return Err(WRONG);
+        }
+        let network = F::network(text).ok_or(WRONG)?;
+        Ok(Self { text: text.into(), network })
     }
 
     /// The BTC-form address of `material` (a fingerprint or key data) on a network.
@@ -160,8 +186,8 @@ pub(super) fn scan(text: &str) -> Result<u8, ProtoError> {
 /// The text to compare and to build with: broadcast words are shared in lower case.
 pub(super) fn canonical(text: &str) -> &str {
     match text.len() {
-        8 => ANYWHERE,
-        10 => EVERYWHERE,
+        8 if text.eq_ignore_ascii_case(ANYWHERE) => ANYWHERE,
+        10 if text.eq_ignore_ascii_case(EVERYWHERE) => EVERYWHERE,
         _ => text,
     }
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::id::Id;
+use super::registry::Registry;
 
 /// IDs kept for reading again; when full, all are forgotten and gathered anew, which needs no
 /// bookkeeping on the hot path.
@@ -34,12 +35,18 @@ impl Ans {
 pub struct Names {
     known: HashMap<Box<str>, Id>,
     ans: Arc<Ans>,
+    registry: Arc<Registry>,
 }
 
 impl Names {
     /// With the station's configured names.
     pub fn new(ans: Arc<Ans>) -> Self {
-        Self { known: HashMap::new(), ans }
+        Self::with(ans, Arc::default())
+    }
+
+    /// With an application's address forms too.
+    pub fn with(ans: Arc<Ans>, registry: Arc<Registry>) -> Self {
+        Self { known: HashMap::new(), ans, registry }
     }
 
     /// The configured names.
@@ -52,7 +59,7 @@ impl Names {
         if let Some(id) = self.known.get(text) {
             return Some(id.clone());
         }
-        let id = Id::parse_with(text, |name| self.ans.resolve(name).cloned()).ok()?;
+        let id = Id::parse_in(text, |name| self.ans.resolve(name).cloned(), &self.registry).ok()?;
         if self.known.len() >= NAMES_KEPT_MAX {
             self.known.clear();
         }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::error::ProtoError;
 use super::id::Id;
 use super::json;
+use super::registry::Registry;
 use crate::base::encode::ted_decode;
 
 /// What a document is about.
@@ -21,6 +22,16 @@ pub enum DocumentKind {
     Profile,
     /// Anything else; kept and served.
     Other,
+}
+
+/// A type of documents that an application adds; see [`super::registry`]. Documents of all types
+/// are kept and served; this is for who wants to read one.
+pub trait DocumentForm: Sized {
+    /// What stands in a document's `type`.
+    const TYPE: &'static str;
+
+    /// Reads what the owner says. An error is the owner's fault.
+    fn read(document: &Document) -> Result<Self, ProtoError>;
 }
 
 /// A document that has the shape of one. Whether its owner signed it says `crypto::identity`.
@@ -42,8 +53,21 @@ struct Fields {
 impl Document {
     /// Reads a document of any age: owner as `did` or `ID`, kind derived when missing.
     pub fn from_map(map: &Map<String, Value>) -> Result<Self, ProtoError> {
+        Self::from_map_with(map, Registry::none())
+    }
+
+    /// The same, where the owner's address may have an application's form.
+    pub fn from_map_with(
+        map: &Map<String, Value>,
+        registry: &Registry,
+    ) -> Result<Self, ProtoError> {
         let mut map = map.clone();
         let did = fix_did(&mut map)?;
+        let did = registry.id(&did)?;
+        Self::shape(map, did)
+    }
+
+    fn shape(mut map: Map<String, Value>, did: Id) -> Result<Self, ProtoError> {
         let kind = fix_kind(&mut map, &did)?;
         let signature = map
             .get("signature")
@@ -66,7 +90,7 @@ impl Document {
         map.insert("ID".into(), did.as_str().into());
         map.insert("data".into(), data.into());
         map.insert("signature".into(), signature.into());
-        Self::from_map(&map)
+        Self::shape(map, did.clone())
     }
 
     /// The object to send and to store: `did`, `ID` and `type`, other fields as they came. The
@@ -143,7 +167,7 @@ impl fmt::Debug for Document {
 }
 
 /// Copies whichever of `did` and `ID` is missing from the other; they may not contradict.
-fn fix_did(map: &mut Map<String, Value>) -> Result<Id, ProtoError> {
+fn fix_did(map: &mut Map<String, Value>) -> Result<String, ProtoError> {
     const WRONG: ProtoError = ProtoError::new("document.did", "an id, the same as in ID");
     let text = |field: &str| match map.get(field) {
         None | Some(Value::Null) => Ok(None),
@@ -155,10 +179,9 @@ fn fix_did(map: &mut Map<String, Value>) -> Result<Id, ProtoError> {
         (Some(text), _) | (None, Some(text)) => text,
         (None, None) => return Err(WRONG),
     };
-    let did = Id::parse(&text)?;
     map.insert("did".into(), text.clone().into());
-    map.insert("ID".into(), text.into());
-    Ok(did)
+    map.insert("ID".into(), text.clone().into());
+    Ok(text)
 }
 
 /// Fills in the kind that follows from the owner when there is none.

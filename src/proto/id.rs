@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::address::{ANYWHERE, Address, EVERYWHERE, EntityKind, canonical, scan};
 use super::error::ProtoError;
+use super::registry::Registry;
 use crate::base::limits::{ID_BYTES_MAX, ID_CHARS_MAX, ID_CHARS_MIN};
 
 /// The identifier of a user, group, station or other entity, with or without a terminal.
@@ -59,16 +60,31 @@ impl Id {
         text: &str,
         names: impl Fn(&str) -> Option<Self>,
     ) -> Result<Self, ProtoError> {
+        Self::parse_in(text, names, Registry::none())
+    }
+
+    /// The same, with the address forms of an application after the protocol's own.
+    pub(super) fn parse_in(
+        text: &str,
+        names: impl Fn(&str) -> Option<Self>,
+        registry: &Registry,
+    ) -> Result<Self, ProtoError> {
         if let Some((_, name, address)) = WORDS.iter().find(|(word, ..)| *word == text) {
             return Ok(Self::constant(name, address));
         }
         if let Some(id) = names(text) {
             return Ok(id);
         }
-        Self::parse_full(text)
+        Self::assemble(text, |address| {
+            scan(address).or_else(|error| registry.network(address).ok_or(error))
+        })
     }
 
-    fn parse_full(text: &str) -> Result<Self, ProtoError> {
+    /// Puts an ID together; `network` judges the address and yields its network byte.
+    fn assemble(
+        text: &str,
+        network: impl FnOnce(&str) -> Result<u8, ProtoError>,
+    ) -> Result<Self, ProtoError> {
         // Bytes first: counting the characters of a megabyte is work for nothing.
         if text.len() > ID_BYTES_MAX
             || !(ID_CHARS_MIN..=ID_CHARS_MAX).contains(&text.chars().count())
@@ -93,7 +109,7 @@ impl Id {
                 return Ok(Self::constant(name, address));
             }
         }
-        let network = scan(address)?;
+        let network = network(address)?;
         Ok(Self {
             text: text.into(),
             name_len: name.map(offset),
@@ -150,8 +166,8 @@ impl Id {
     /// The ID of an address, with a name or (when empty or none) without.
     pub fn build(name: Option<&str>, address: &Address) -> Result<Self, ProtoError> {
         match name {
-            None | Some("") => Self::parse_full(address.as_str()),
-            Some(name) => Self::parse_full(&format!("{name}@{address}")),
+            None | Some("") => Self::assemble(address.as_str(), |_| Ok(address.network())),
+            Some(name) => Self::assemble(&format!("{name}@{address}"), |_| Ok(address.network())),
         }
     }
 
@@ -206,7 +222,7 @@ impl Id {
         let naked = self.naked();
         match terminal {
             "" => Ok(naked),
-            _ => Self::parse_full(&format!("{naked}/{terminal}")),
+            _ => Self::assemble(&format!("{naked}/{terminal}"), |_| Ok(self.network)),
         }
     }
 
@@ -214,6 +230,14 @@ impl Id {
     pub fn is_same_as(&self, other: &Self) -> bool {
         self.address() == other.address()
             && self.name().unwrap_or_default() == other.name().unwrap_or_default()
+    }
+
+    /// Whether a text names the same entity, whatever the terminals and whatever form its address
+    /// has.
+    pub fn is_named_by(&self, text: &str) -> bool {
+        let naked = text.split_once('/').map_or(text, |(naked, _)| naked);
+        let (name, address) = naked.split_once('@').unwrap_or(("", naked));
+        self.name().unwrap_or_default() == name && self.address() == canonical(address)
     }
 
     /// What it claims to name. Without a name always a user.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::address::Address;
 use super::error::ProtoError;
+use super::registry::Registry;
 use crate::base::encode::ted_decode;
 
 /// How a meta makes addresses.
@@ -17,6 +19,54 @@ pub enum MetaKind {
     Btc,
     /// Nameless: the address is made of the key, in ETH form.
     Eth,
+    /// Another way, which an application has registered.
+    Other {
+        /// The number that travels.
+        code: u8,
+        /// Whether there is a seed and a fingerprint.
+        seed: bool,
+    },
+}
+
+/// A kind of metas that an application adds; see [`super::registry`].
+pub trait MetaForm {
+    /// The number that travels as `type` and `version`.
+    const CODE: u8;
+    /// The name that may travel instead.
+    const NAME: &'static str;
+    /// Whether these metas have a seed, which is the name of the ID, and its signature. The
+    /// others must not have them.
+    const HAS_SEED: bool;
+
+    /// The address that a meta makes. `key` is the data of its key: the uncompressed point, or the
+    /// DER of an RSA key. That the key signed the seed is checked by who asks.
+    fn address(meta: &Meta, key: &[u8], network: u8) -> Option<Address>;
+}
+
+/// A registered kind of metas.
+#[derive(Debug, Clone)]
+pub(super) struct MetaRule {
+    pub(super) kind: MetaKind,
+    pub(super) address: fn(&Meta, &[u8], u8) -> Option<Address>,
+    name: &'static str,
+}
+
+impl MetaRule {
+    pub(super) fn of<F: MetaForm>() -> Self {
+        let kind = MetaKind::Other { code: F::CODE, seed: F::HAS_SEED };
+        Self { kind, address: F::address, name: F::NAME }
+    }
+
+    /// Whether a meta could be of both.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.kind.code() == other.kind.code() || self.name == other.name
+    }
+
+    /// Whether a meta of the protocol itself could be of this.
+    pub(super) fn is_built_in(&self) -> bool {
+        let known = |value: &Value| MetaKind::from_value(value, &[]).is_some();
+        known(&self.kind.code().into()) || known(&self.name.into())
+    }
 }
 
 impl MetaKind {
@@ -26,21 +76,31 @@ impl MetaKind {
             Self::Mkm => 1,
             Self::Btc => 2,
             Self::Eth => 4,
+            Self::Other { code, .. } => code,
         }
     }
 
     /// Whether metas of this kind have a seed and a fingerprint; the others must not.
     pub const fn has_seed(self) -> bool {
-        matches!(self, Self::Mkm)
+        matches!(self, Self::Mkm | Self::Other { seed: true, .. })
     }
 
     /// Reads the number, its decimal text, or the name. Kinds 3 and 5 are reserved.
-    fn from_value(value: &Value) -> Option<Self> {
-        match value {
-            Value::Number(number) => match number.as_u64()? {
-                1 => Some(Self::Mkm),
-                2 => Some(Self::Btc),
-                4 => Some(Self::Eth),
+    fn from_value(value: &Value, rules: &[MetaRule]) -> Option<Self> {
+        let registered = || {
+            rules.iter().find(|rule| match value {
+                Value::Number(number) => number.as_u64() == Some(rule.kind.code().into()),
+                Value::String(text) => {
+                    text == rule.name || text.parse().ok() == Some(rule.kind.code())
+                }
+                _ => false,
+            })
+        };
+        let own = match value {
+            Value::Number(number) => match number.as_u64() {
+                Some(1) => Some(Self::Mkm),
+                Some(2) => Some(Self::Btc),
+                Some(4) => Some(Self::Eth),
                 _ => None,
             },
             Value::String(text) => match text.as_str() {
@@ -50,7 +110,8 @@ impl MetaKind {
                 _ => None,
             },
             _ => None,
-        }
+        };
+        own.or_else(|| registered().map(|rule| rule.kind))
     }
 }
 
@@ -70,8 +131,20 @@ struct Fields {
 impl Meta {
     /// Reads a meta of any age: `type` or, in old ones, `version`, as number, text or name.
     pub fn from_map(map: &Map<String, Value>) -> Result<Self, ProtoError> {
+        Self::from_map_with(map, Registry::none())
+    }
+
+    /// The same, where the kind may be one that an application has registered.
+    pub fn from_map_with(
+        map: &Map<String, Value>,
+        registry: &Registry,
+    ) -> Result<Self, ProtoError> {
         let mut map = map.clone();
-        let kind = fix_kind(&mut map)?;
+        let kind = fix_kind(&mut map, registry.metas())?;
+        Self::shape(kind, map)
+    }
+
+    fn shape(kind: MetaKind, map: Map<String, Value>) -> Result<Self, ProtoError> {
         if !map.get("key").is_some_and(Value::is_object) {
             return Err(ProtoError::new("meta.key", "a key object"));
         }
@@ -104,7 +177,7 @@ impl Meta {
             map.insert("seed".into(), seed.into());
             map.insert("fingerprint".into(), fingerprint.into());
         }
-        Self::from_map(&map)
+        Self::shape(kind, map)
     }
 
     /// The object to send and to store: integer `type` and `version`, other fields as they came.
@@ -143,12 +216,12 @@ impl fmt::Debug for Meta {
 }
 
 /// Makes `type` and `version` the integer, as the reference does with every meta it receives.
-fn fix_kind(map: &mut Map<String, Value>) -> Result<MetaKind, ProtoError> {
+fn fix_kind(map: &mut Map<String, Value>, rules: &[MetaRule]) -> Result<MetaKind, ProtoError> {
     let present = |field: &str| map.get(field).filter(|value| !value.is_null());
     let given = present("type").or_else(|| present("version")).cloned();
     let kind = given
         .as_ref()
-        .and_then(MetaKind::from_value)
+        .and_then(|value| MetaKind::from_value(value, rules))
         .ok_or(ProtoError::new("meta.type", "1, 2 or 4, or its name"))?;
     if let Some(Value::String(name)) = given
         && name.len() > 2

@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn foreign_bytes_are_refused_and_still_readable() {
         for key in
-            [&b""[..], b"a", b"a\0", b"a\0\x01", b"a\0\x03\x01", b"\xff\0\x01\x01", b"a\0\x01\x04"]
+            [&b""[..], b"a", b"a\0", b"a\0\x01", b"a\0\x03\x01", b"\xff\0\x01\x01", b"a\0\x01\x06"]
         {
             assert_eq!(parse_mail_key(key), Err(KeyError));
             assert_eq!(parse_account_key(key), Err(KeyError));

@@ -7,7 +7,9 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
-use super::content::{emit, kind, seconds};
+use super::account;
+use super::session::report_title;
+use crate::proto::content::{emit, kind, seconds};
 
 type Fields = Map<String, Value>;
 
@@ -110,7 +112,7 @@ impl List {
 }
 
 impl Command {
-    /// Reads a command whose names have been made one ([`super::compat::receive`]).
+    /// Reads a command whose names have been made one ([`crate::proto::compat::receive`]).
     pub fn read(map: &Fields) -> Self {
         let text = |name: &str| map.get(name).and_then(Value::as_str).map(str::to_owned);
         let name = text("command").unwrap_or_default();
@@ -128,16 +130,23 @@ impl Command {
                 last_time: map.get("last_time").and_then(seconds),
                 profile: false,
             },
-            "profile" => read_profile(map),
+            // The document command of 2019.
+            "profile" => Self::Documents {
+                did: text("did").or_else(|| text("ID")),
+                meta: filled(map.get("meta")),
+                documents: account::profile(map),
+                last_time: None,
+                profile: true,
+            },
             "login" => Self::Login {
                 did: text("did"),
                 station: map.get("station").and_then(entity),
                 terminal: text("terminal"),
             },
-            "report" => Self::Report { title: report_title(map) },
-            "online" | "offline" => Self::Report { title: name },
-            // 2019's clients say there whether their window is in front.
-            "broadcast" => Self::Report { title: report_title(map) },
+            // 2019's clients say by `broadcast` whether their window is in front.
+            "report" | "online" | "offline" | "broadcast" => {
+                Self::Report { title: report_title(map).to_owned() }
+            }
             "ans" => Self::Ans { names: text("names").unwrap_or_default() },
             "block" => Self::List { which: List::Block, entries: entries(map.get("list")) },
             "mute" => Self::List { which: List::Mute, entries: entries(map.get("list")) },
@@ -162,35 +171,6 @@ fn filled(value: Option<&Value>) -> Option<Value> {
 fn entity(value: &Value) -> Option<String> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
     text("did").or_else(|| text("ID"))
-}
-
-fn report_title(map: &Fields) -> String {
-    let text = |name: &str| map.get(name).and_then(Value::as_str);
-    match (text("state"), text("title")) {
-        // 2019's names for the same; its title says then that it is a report.
-        (Some("foreground"), None | Some("report")) => "online".to_owned(),
-        (Some("background"), None | Some("report")) => "offline".to_owned(),
-        (_, title) => title.unwrap_or_default().to_owned(),
-    }
-}
-
-/// The document command of 2019: `profile` is an object, or a text signed beside it.
-fn read_profile(map: &Fields) -> Command {
-    let did = map.get("did").or_else(|| map.get("ID")).and_then(Value::as_str).map(str::to_owned);
-    let documents = match (map.get("profile"), map.get("signature")) {
-        (Some(document @ Value::Object(_)), _) => Some(vec![document.clone()]),
-        (Some(Value::String(data)), Some(signature)) => {
-            Some(vec![json!({"did": did, "type": "visa", "data": data, "signature": signature})])
-        }
-        _ => None,
-    };
-    Command::Documents {
-        did,
-        meta: filled(map.get("meta")),
-        documents,
-        last_time: None,
-        profile: true,
-    }
 }
 
 /// Number and time of an answer.
