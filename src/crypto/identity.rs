@@ -246,6 +246,8 @@ mod tests {
     use super::*;
     use crate::base::encode::base64_encode;
     use crate::crypto::key::SignKey;
+    use crate::proto::address::AddressForm;
+    use crate::proto::meta::MetaForm;
 
     const NOW_S: f64 = 1000.0;
 
@@ -288,6 +290,63 @@ mod tests {
         for broadcast in [Id::anyone(), Id::everyone()] {
             assert!(prove_meta(&broadcast, alice.1.clone().into_inner()).is_err());
         }
+    }
+
+    /// Metas of another kind, with a seed: the address is the length of the fingerprint.
+    struct Short;
+
+    impl AddressForm for Short {
+        fn network(text: &str) -> Option<u8> {
+            text.strip_prefix("len:")?.parse::<u16>().ok().map(|_| 0)
+        }
+    }
+
+    impl MetaForm for Short {
+        const CODE: u8 = 9;
+        const NAME: &'static str = "SHORT";
+        const HAS_SEED: bool = true;
+
+        fn address(meta: &Meta, _: &[u8], _: u8) -> Option<Address> {
+            Address::of::<Self>(&format!("len:{}", meta.fingerprint()?.len())).ok()
+        }
+    }
+
+    #[test]
+    fn a_registered_meta_is_proved_like_all_others() {
+        let mut registry = Registry::new();
+        registry.add_address::<Short>().unwrap();
+        registry.add_meta::<Short>().unwrap();
+        let (key, other) = (SignKey::generate_ecc().unwrap(), SignKey::generate_ecc().unwrap());
+        let kind = Registry::meta_kind::<Short>();
+        let build = |seed: &str, print: &[u8]| {
+            let print = base64_encode(print);
+            Meta::build(kind, key.public_map().unwrap(), Some((seed, &print))).unwrap()
+        };
+        let meta = build("moon", &key.sign(b"moon").unwrap());
+        let id = generate_id_with(&registry, &meta, 0).unwrap();
+        assert_eq!((id.name(), id.address().get(..4)), (Some("moon"), Some("len:")));
+        let proven = prove_meta_with(&registry, &id, meta.clone()).unwrap();
+
+        // Without its rule it proves nothing, nor for another name, address or signature.
+        assert_eq!(prove_meta(&id, meta.clone()).unwrap_err(), CryptoError::Identity);
+        assert_eq!(generate_id(&meta, 0).unwrap_err(), CryptoError::Identity);
+        let refused = |id: &str, meta: Meta| {
+            let id = registry.id(id).unwrap();
+            prove_meta_with(&registry, &id, meta).unwrap_err()
+        };
+        assert_eq!(refused("sun@len:70", meta.clone()), CryptoError::Identity);
+        assert_eq!(refused("moon@len:7", meta), CryptoError::Identity);
+        let forged = build("moon", &other.sign(b"moon").unwrap());
+        let its = generate_id_with(&registry, &forged, 0).unwrap();
+        assert_eq!(refused(its.as_str(), forged), CryptoError::Signature);
+
+        // Its documents are read and proved too.
+        let data = "{\"time\": 5}";
+        let signature = base64_encode(&key.sign(data.as_bytes()).unwrap());
+        let card = Document::build(&id, "visa", data, &signature).unwrap().to_map();
+        assert!(Document::from_map(&card).is_err());
+        let card = Document::from_map_with(&card, &registry).unwrap();
+        assert_eq!(prove_document(&proven, &id, card).unwrap().id(), &id);
     }
 
     #[test]

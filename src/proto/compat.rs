@@ -201,7 +201,8 @@ fn send_documents(map: &mut Fields) {
     if let Some(newest) = documents.first() {
         map.insert("document".into(), newest.clone());
     }
-    if documents.len() > 1 {
+    // Without its list, an answer that has none would be a question.
+    if documents.len() != 1 {
         map.insert("documents".into(), Value::Array(documents));
     }
 }

@@ -10,7 +10,7 @@ use super::document::Document;
 use super::id::Id;
 use super::meta::Meta;
 use super::registry::Registry;
-use crate::base::encode::{base64_encode, ted_decode};
+use crate::base::encode::{DecodeError, base64_encode, ted_decode};
 
 /// The fields of one content, and the registry that says which forms IDs and metas may have.
 #[derive(Debug, Clone, Copy)]
@@ -165,10 +165,13 @@ impl Field for f64 {
     }
 }
 
-/// Bytes, as base64 and its older forms on the wire; never empty.
+/// Bytes, as base64 and its older forms on the wire.
 impl Field for Vec<u8> {
     fn read(value: Option<&Value>, _: &Registry) -> Option<Self> {
-        ted_decode(value?).ok()
+        match ted_decode(value?) {
+            Err(DecodeError::Empty) => Some(Self::new()),
+            bytes => bytes.ok(),
+        }
     }
 
     fn write(&self) -> Option<Value> {

@@ -124,3 +124,68 @@ impl<C> Processors<C> {
         Ok(Some(answers))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::command::{GroupCommand, Search};
+    use serde_json::json;
+
+    #[test]
+    fn the_narrowest_entry_takes_a_content() {
+        let mut table = Processors::<Vec<&'static str>>::new();
+        let mut entry = |key: Key<'static>, name: &'static str| {
+            table.on_key(key, move |taken, _| {
+                taken.push(name);
+                vec![Map::new(); 100]
+            })
+        };
+        entry(Key::Content(204), "customized").unwrap();
+        entry(Key::Customized("app", "mod"), "module").unwrap();
+        entry(Key::Action("app", "mod", "act"), "action").unwrap();
+        entry(Key::Command("search"), "search").unwrap();
+        assert_eq!(entry(Key::Command("search"), "again"), Err(RegistryError::Taken));
+        let taken = |table: &mut Processors<Vec<&'static str>>, content: Value| {
+            let mut taken = Vec::new();
+            let content = Content::read(content).unwrap();
+            let answers = table.process(&mut taken, &content, Registry::none()).unwrap();
+            (taken.pop(), answers.map(|answers| answers.len()))
+        };
+        for (content, name) in [
+            (json!({"type": 204, "app": "app", "mod": "mod", "act": "act"}), "action"),
+            (json!({"type": 160, "app": "app", "mod": "mod", "act": "act"}), "action"),
+            (json!({"type": 204, "app": "app", "mod": "mod", "act": "other"}), "module"),
+            (json!({"type": "customized", "app": "app", "mod": "other"}), "customized"),
+            (json!({"type": 136, "cmd": "search"}), "search"),
+        ] {
+            assert_eq!(taken(&mut table, content), (Some(name), Some(ANSWERS_MAX)));
+        }
+        for content in [json!({"type": 136, "cmd": "other"}), json!({"text": "?"})] {
+            assert_eq!(taken(&mut table, content), (None, None));
+        }
+    }
+
+    #[test]
+    fn a_type_of_many_names_has_one_closure_and_what_it_cannot_read_is_an_error() {
+        let mut table = Processors::<u32>::new();
+        table.on(|_, _, _: Search| Vec::new()).unwrap();
+        let count = |count: &mut u32, _: &Content, _: GroupCommand| {
+            *count += 1;
+            Vec::new()
+        };
+        table.on(count).unwrap();
+        assert_eq!(table.on(count), Err(RegistryError::Taken));
+        let mut counted = 0;
+        let mut process = |content: Value| {
+            let content = Content::read(content).unwrap();
+            table.process(&mut counted, &content, Registry::none())
+        };
+        for command in ["join", "quit"] {
+            let content = json!({"type": 137, "command": command, "group": "all"});
+            assert_eq!(process(content), Ok(Some(Vec::new())));
+        }
+        let nameless = json!({"type": 137, "command": "join"});
+        assert_eq!(process(nameless), Err(ContentError::Missing("group")));
+        assert_eq!(counted, 2);
+    }
+}

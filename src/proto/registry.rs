@@ -386,3 +386,208 @@ impl Registry {
         &self.metas
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::directory::{Ans, Names};
+    use crate::proto::json::Parser;
+    use crate::proto::message::ReliableMessage;
+    use bytes::Bytes;
+    use serde_json::{Map, Value, json};
+    use std::sync::Arc;
+
+    #[derive(Debug, PartialEq)]
+    struct Poem(String);
+
+    impl Kind for Poem {
+        const KEYS: &'static [Key<'static>] = &[Key::Content(3000)];
+
+        fn read(source: &Source<'_>) -> Result<Self, ContentError> {
+            Ok(Self(source.field(&["verse"])?))
+        }
+
+        fn write(&self, map: &mut Map<String, Value>) {
+            map.insert("verse".into(), self.0.as_str().into());
+        }
+    }
+
+    impl DocumentForm for Poem {
+        const TYPE: &'static str = "poem";
+
+        fn read(document: &Document) -> Result<Self, ProtoError> {
+            let verse = document.properties().get("verse").and_then(Value::as_str);
+            Ok(Self(verse.ok_or(ProtoError::new("verse", "a text"))?.to_owned()))
+        }
+    }
+
+    /// The keys of one type name two numbers, those of the other none.
+    struct Torn;
+    struct Empty;
+
+    impl Kind for Torn {
+        const KEYS: &'static [Key<'static>] = &[Key::Content(1), Key::Command("torn")];
+        fn read(_: &Source<'_>) -> Result<Self, ContentError> {
+            Ok(Self)
+        }
+        fn write(&self, _: &mut Map<String, Value>) {}
+    }
+
+    impl Kind for Empty {
+        const KEYS: &'static [Key<'static>] = &[];
+        fn read(_: &Source<'_>) -> Result<Self, ContentError> {
+            Ok(Self)
+        }
+        fn write(&self, _: &mut Map<String, Value>) {}
+    }
+
+    /// Accepts every text, also eight and ten letters.
+    struct Any;
+
+    impl AddressForm for Any {
+        fn network(text: &str) -> Option<u8> {
+            Some(text.bytes().next().unwrap_or(0))
+        }
+    }
+
+    impl MetaForm for Any {
+        const CODE: u8 = 7;
+        const NAME: &'static str = "ANY";
+        const HAS_SEED: bool = false;
+
+        fn address(_: &Meta, key: &[u8], _: u8) -> Option<Address> {
+            Address::of::<Self>(std::str::from_utf8(key).ok()?).ok()
+        }
+    }
+
+    /// Wants the number of another.
+    struct Thief;
+
+    impl MetaForm for Thief {
+        const CODE: u8 = 4;
+        const NAME: &'static str = "THIEF";
+        const HAS_SEED: bool = false;
+
+        fn address(_: &Meta, _: &[u8], _: u8) -> Option<Address> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_number_may_be_given_by_a_registered_name() {
+        let mut registry = Registry::new();
+        registry.add_named::<Poem>("poem").unwrap();
+        for kind in [json!("poem"), json!("3000"), json!(3000)] {
+            let content = json!({"type": kind, "verse": "so", "x": 1});
+            let mut content = Content::read_with(content, &registry).unwrap();
+            let opened = registry.open(&content).unwrap().unwrap();
+            assert_eq!(opened.downcast_ref(), Some(&Poem("so".to_owned())));
+            content.put(&Poem("it goes".to_owned()));
+            assert_eq!(
+                (content.kind, &content.map["type"], &content.map["x"]),
+                (3000, &kind, &json!(1))
+            );
+        }
+        let unknown = json!({"type": "poem", "verse": "so"});
+        assert_eq!(Content::read(unknown).unwrap().kind, 0);
+        for own in ["text", "*", "12"] {
+            assert_eq!(Registry::new().add_named::<Poem>(own), Err(RegistryError::Taken));
+        }
+    }
+
+    #[test]
+    fn what_is_not_registered_is_read_as_before() {
+        let registry = Registry::new();
+        let text = Content::read_with(json!({"type": 1, "text": "hi"}), &registry).unwrap();
+        assert!(registry.open(&text).unwrap().is_none());
+        assert_eq!(registry.id("moon@luna").ok(), None);
+    }
+
+    #[test]
+    fn a_place_is_given_once() {
+        let mut registry = Registry::new();
+        registry.add::<Poem>().unwrap();
+        assert_eq!(registry.add::<Poem>(), Err(RegistryError::Taken));
+        assert_eq!(registry.add_named::<Poem>("poem"), Err(RegistryError::Taken));
+        assert_eq!(registry.number("poem"), None);
+        assert_eq!(registry.add::<Torn>(), Err(RegistryError::Keys));
+        assert_eq!(registry.add::<Empty>(), Err(RegistryError::Keys));
+        registry.add_meta::<Any>().unwrap();
+        assert_eq!(registry.add_meta::<Any>(), Err(RegistryError::Taken));
+        assert_eq!(registry.add_meta::<Thief>(), Err(RegistryError::Taken));
+        for _ in 0..REGISTERED_MAX {
+            registry.add_address::<Any>().unwrap();
+        }
+        assert_eq!(registry.add_address::<Any>(), Err(RegistryError::Full));
+    }
+
+    #[test]
+    fn a_document_is_read_as_its_registered_type() {
+        let mut registry = Registry::new();
+        registry.add_document::<Poem>().unwrap();
+        let with =
+            |kind: &str, data: &str| Document::build(&Id::moky(), kind, data, "YWJj").unwrap();
+        let poem = registry.open_document(&with("poem", "{\"verse\": \"so\"}")).unwrap().unwrap();
+        assert_eq!(poem.downcast_ref(), Some(&Poem("so".to_owned())));
+        assert!(registry.open_document(&with("poem", "{}")).is_err());
+        assert!(registry.open_document(&with("visa", "{}")).unwrap().is_none());
+    }
+
+    #[test]
+    fn no_registered_address_is_a_broadcast_or_another_ones() {
+        let mut registry = Registry::new();
+        registry.add_address::<Any>().unwrap();
+        for text in ["a@somebody", "a@everybodyy", "a@mün", "a@12345678"] {
+            let id = registry.id(text).unwrap();
+            assert_eq!((id.as_str(), id.is_broadcast()), (text, false));
+            assert_eq!(id.naked(), id);
+            let dressed = id.dressed("tv").unwrap();
+            assert_eq!((dressed.naked(), dressed.network()), (id.clone(), id.network()));
+            assert!(id.is_named_by(dressed.as_str()) && !id.is_named_by("b@somebody"));
+            assert_eq!(registry.id(dressed.as_str()), Ok(dressed));
+        }
+        assert!(registry.id("a@EveryWhere").unwrap().is_broadcast());
+        let own = registry.id("0x4C33A4B2e6f267FFA7691d661E21EC01fbD5f13D").unwrap();
+        assert_eq!(own.network(), 0);
+        for bad in ["a@b/c/d", "a@b@c", " a@b", "a@b\n"] {
+            assert!(registry.id(bad).is_err(), "{bad}");
+        }
+        for bad in ["a/b", "a@b", " a", "a\r", &"a".repeat(129)] {
+            assert!(Address::of::<Any>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_message_between_registered_addresses_is_read() {
+        let mut registry = Registry::new();
+        registry.add_address::<Any>().unwrap();
+        let mut names = Names::with(Arc::new(Ans::default()), Arc::new(registry));
+        let text = br#"{"sender":"a@luna/1","receiver":"luna","data":"AAAA","signature":"AA=="}"#;
+        let raw = Bytes::from_static(text);
+        let mut parser = Parser::default();
+        let message = ReliableMessage::parse(raw.clone(), &mut parser, &mut names).unwrap();
+        assert_eq!(message.sender().address(), "luna");
+        assert_eq!((message.receiver().as_str(), message.is_plain()), ("luna", false));
+        assert!(ReliableMessage::parse(raw, &mut parser, &mut Names::default()).is_err());
+    }
+
+    #[test]
+    fn a_registered_meta_is_read_under_its_number_and_its_name() {
+        let mut registry = Registry::new();
+        registry.add_meta::<Any>().unwrap();
+        for kind in [json!(7), json!("7"), json!("ANY")] {
+            let map = json!({"version": kind, "key": {}});
+            let map = map.as_object().unwrap();
+            let meta = Meta::from_map_with(map, &registry).unwrap();
+            assert_eq!(meta.kind(), Registry::meta_kind::<Any>());
+            assert_eq!(meta.to_map()["type"], 7);
+            assert!(Meta::from_map(map).is_err());
+            let address = |key: &[u8]| registry.meta_address(&meta, key, 0);
+            assert_eq!(address(b"luna").unwrap().as_str(), "luna");
+            assert_eq!(address(b"anywhere"), None);
+            assert_eq!(Registry::none().meta_address(&meta, b"luna", 0), None);
+        }
+        let seeded = json!({"type": 7, "key": {}, "seed": "a", "fingerprint": "YWJj"});
+        assert!(Meta::from_map_with(seeded.as_object().unwrap(), &registry).is_err());
+    }
+}
