@@ -3,4 +3,5 @@
 pub mod digest;
 pub mod encode;
 pub mod limits;
+pub mod random;
 pub mod time;

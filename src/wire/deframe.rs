@@ -9,7 +9,7 @@ use super::error::WireError;
 use super::event::{Event, Framing};
 use super::limits::DeframeLimits;
 use super::sniff::{Sniffed, Sniffer};
-use super::{lines, mars, mtp, websocket};
+use super::{lines, mars, mtp, upgrade, websocket};
 
 /// What a framing made of the bytes at the start of the buffer.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,6 +56,13 @@ pub struct Deframer {
 #[derive(Debug)]
 enum State {
     Sniffing(Sniffer),
+    /// We asked a station for a WebSocket.
+    Upgrading {
+        accept: String,
+        /// Bytes in which there is no blank line.
+        scanned: usize,
+        masks: websocket::Masks,
+    },
     Mtp(mtp::Stream),
     WebSocket(websocket::Stream),
     Mars,
@@ -77,6 +84,20 @@ impl Deframer {
             state: State::Sniffing(Sniffer::default()),
             waiting: VecDeque::new(),
         }
+    }
+
+    /// A deframer for our own connection to a station, over MTP.
+    pub fn mtp_client(limits: DeframeLimits) -> Self {
+        let state = State::Mtp(mtp::Stream::default());
+        Self { framing: Some(Framing::Mtp), state, ..Self::new(limits) }
+    }
+
+    /// A deframer for our own connection to a station that was asked for a WebSocket with `key`
+    /// (see [`upgrade::request`]). The framing is known once the station has agreed; `masks` are
+    /// for the replies.
+    pub fn websocket_client(key: &str, masks: websocket::Masks, limits: DeframeLimits) -> Self {
+        let accept = upgrade::accept(key.as_bytes());
+        Self { state: State::Upgrading { accept, scanned: 0, masks }, ..Self::new(limits) }
     }
 
     /// Add bytes that were read. After an error or a close they are ignored.
@@ -133,7 +154,7 @@ impl Deframer {
             State::Mtp(_) | State::Mars => true,
             State::WebSocket(stream) => stream.acknowledges,
             State::Ended { acknowledged, .. } => *acknowledged,
-            State::Sniffing(_) | State::Lines(_) => false,
+            State::Sniffing(_) | State::Upgrading { .. } | State::Lines(_) => false,
         }
     }
 
@@ -160,6 +181,7 @@ impl Deframer {
             State::WebSocket(stream) => stream.step(buffer, limits),
             State::Mars => mars::step(buffer, limits),
             State::Lines(stream) => stream.step(buffer, limits),
+            State::Upgrading { .. } => self.upgrade(),
             State::Sniffing(sniffer) => {
                 let sniffed = sniffer.step(buffer, limits)?;
                 Ok(self.on_sniffed(sniffed))
@@ -187,6 +209,26 @@ impl Deframer {
         }
     }
 
+    fn upgrade(&mut self) -> Result<Step, WireError> {
+        let State::Upgrading { accept, scanned, masks } = &mut self.state else {
+            return Ok(Step::NeedBytes);
+        };
+        let found = upgrade::request_len(self.buffer.view(), *scanned);
+        if found.unwrap_or(self.buffer.len()) > self.limits.upgrade_bytes_max {
+            return Err(WireError::UpgradeTooLong);
+        }
+        let Some(len) = found else {
+            *scanned = self.buffer.len();
+            return Ok(Step::NeedBytes);
+        };
+        if !upgrade::opens(&self.buffer.take(len), accept) {
+            return Err(WireError::UpgradeRefused);
+        }
+        self.state = State::WebSocket(websocket::Stream::client(masks.clone()));
+        self.framing = Some(Framing::WebSocket);
+        Ok(Step::Again)
+    }
+
     fn end(&mut self, error: Option<WireError>) {
         self.state = State::Ended { error, acknowledged: self.acknowledges() };
         self.buffer.clear();
@@ -197,6 +239,32 @@ impl Deframer {
 mod tests {
     use super::*;
     use crate::wire::event::Ack;
+
+    #[test]
+    fn a_client_upgrades_however_the_answer_is_cut() {
+        let stream = [&upgrade::answer(b"k")[..], b"\x81\x02{}"].concat();
+        for cut in 0..=stream.len() {
+            let masks = websocket::Masks::new(1);
+            let mut client = Deframer::websocket_client("k", masks, DeframeLimits::default());
+            let (first, second) = stream.split_at(cut);
+            let mut events = Vec::new();
+            for part in [first, second] {
+                client.feed(Bytes::copy_from_slice(part));
+                events.extend(client.next_event().unwrap());
+            }
+            let body = Bytes::from_static(b"{}");
+            assert_eq!(events, [Event::Message { ack: Ack::None, body }]);
+            assert_eq!(client.framing(), Some(Framing::WebSocket));
+        }
+    }
+
+    #[test]
+    fn a_client_takes_no_other_answer_for_an_upgrade() {
+        let masks = websocket::Masks::new(1);
+        let mut client = Deframer::websocket_client("k", masks, DeframeLimits::default());
+        client.feed(Bytes::from_static(upgrade::NOT_AN_UPGRADE));
+        assert_eq!(client.next_event(), Err(WireError::UpgradeRefused));
+    }
 
     const PING: &[u8] = b"DIM@12345678\0\0\0\x04PING";
 

@@ -123,6 +123,24 @@ pub fn text_key(json: &[u8]) -> Option<Bytes> {
     Some(Bytes::copy_from_slice(value))
 }
 
+/// A WebSocket client's acknowledgement of the payload `json`, with time and signature cut out as
+/// text; none if there is nothing to know the payload by.
+pub fn text_ack(json: &[u8]) -> Option<Bytes> {
+    let time = cut_value(json, b"time").unwrap_or_default();
+    let time = if time.is_empty() { b"0" } else { time };
+    let signature = cut_value(json, b"signature")?;
+    Some(
+        [websocket::ACK_WORD, b"{\"time\":", time, b",\"signature\":\"", signature, b"\"}"]
+            .concat()
+            .into(),
+    )
+}
+
+/// A client's heartbeat over MTP, a command with an id of its own.
+pub fn mtp_ping(id: u64) -> SmallHead {
+    mtp::encode_small(mtp::Kind::Command, id.to_be_bytes(), 1, 0, mtp::PING)
+}
+
 fn cut_value<'a>(json: &'a [u8], tag: &[u8]) -> Option<&'a [u8]> {
     let after_tag = json.get(memmem::find(json, tag)? + tag.len()..)?;
     let value = after_tag.get(memchr(b':', after_tag)? + 1..)?;
@@ -167,6 +185,15 @@ mod tests {
         assert_eq!(key(r#"{"signature":"unfinished"#), None);
         assert_eq!(key("signature time"), None);
         assert_eq!(key(""), None);
+    }
+
+    #[test]
+    fn an_acknowledgement_is_known_by_the_key_of_what_it_answers() {
+        let body = br#"{"time": 1.5, "data":"x", "signature": "AbC="}"#;
+        let ack = text_ack(body).unwrap();
+        assert_eq!(&ack[..], br#"ACK:{"time":1.5,"signature":"AbC="}"#);
+        assert_eq!(text_key(&ack), text_key(body));
+        assert_eq!(text_ack(b"{}"), None);
     }
 
     #[test]

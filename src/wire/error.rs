@@ -18,6 +18,10 @@ pub enum WireError {
     UpgradeTooLong,
     /// An HTTP request that asks for no WebSocket.
     NotAnUpgrade,
+    /// A station's answer to our upgrade request that opens no WebSocket.
+    UpgradeRefused,
+    /// A WebSocket frame from a station with a mask, which only clients put on.
+    Masked,
     /// A WebSocket frame with a reserved bit, though no extension was agreed on.
     ReservedBits,
     /// A WebSocket frame with an opcode that has no meaning.
@@ -51,6 +55,8 @@ impl WireError {
             Self::NotUtf8 => b"\x88\x02\x03\xef", // 1007: payload inconsistent with its type
             // Not only WebSocket announces too much, and there 1009 would be noise.
             Self::FrameTooLong { .. }
+            | Self::UpgradeRefused
+            | Self::Masked
             | Self::NoFraming
             | Self::TooManyFragments
             | Self::FragmentsTooLong => b"",
@@ -70,6 +76,8 @@ impl fmt::Display for WireError {
             Self::NoFraming => "peer speaks no known framing",
             Self::UpgradeTooLong => "peer's http request is too long",
             Self::NotAnUpgrade => "peer's http request is no websocket upgrade",
+            Self::UpgradeRefused => "station does not open a websocket",
+            Self::Masked => "station's websocket frame is masked",
             Self::ReservedBits => "peer's websocket frame has reserved bits",
             Self::ControlFrame => "peer's websocket control frame is long or in pieces",
             Self::LooseContinuation => "peer's websocket continuation has no beginning",

@@ -24,7 +24,9 @@ mod scan;
 mod sniff;
 
 pub use deframe::Deframer;
-pub use encode::{SmallHead, encode_ack, push_head, push_key, push_tail, response_head, text_key};
+pub use encode::{
+    SmallHead, encode_ack, mtp_ping, push_head, push_key, push_tail, response_head, text_ack, text_key,
+};
 pub use error::WireError;
 pub use event::{Ack, Event, Framing, PushKey};
 pub use limits::DeframeLimits;

@@ -29,7 +29,7 @@ pub(super) const OK: &[u8] = b"OK";
 const MAGIC: &[u8; 3] = b"DIM";
 const AGAIN: &[u8] = b"AGAIN";
 const NOOP: &[u8] = b"NOOP";
-const PING: &[u8] = b"PING";
+pub(super) const PING: &[u8] = b"PING";
 const PONG: &[u8] = b"PONG";
 
 /// What a package is for: the low nibble of the fourth byte.

@@ -18,6 +18,8 @@ const BLANK_LINE: &[u8] = b"\r\n\r\n";
 
 const KEY_NAME: &[u8] = b"sec-websocket-key";
 
+const ACCEPT_NAME: &[u8] = b"sec-websocket-accept";
+
 /// RFC 6455, 1.3.
 const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -50,9 +52,38 @@ pub fn request_key(request: &[u8]) -> Option<&[u8]> {
     })
 }
 
+/// What a station must give back for `key`.
+pub(super) fn accept(key: &[u8]) -> String {
+    base64_encode(&sha1(&[key, KEY_SUFFIX].concat()))
+}
+
+/// A client's request for a WebSocket at the root of `host`. `key` is the base64 text of 16
+/// random bytes. No extension is offered and no subprotocol: stations grant none.
+pub fn request(host: &str, port: u16, key: &str) -> Bytes {
+    format!(
+        "GET / HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    )
+    .into()
+}
+
+/// Whether a station's whole answer opens the WebSocket that was asked for. The other header
+/// lines differ between stations and are not looked at.
+pub(super) fn opens(answer: &[u8], accept: &str) -> bool {
+    let mut lines = answer.split(|byte| *byte == b'\n');
+    let status = lines.next().unwrap_or_default();
+    let switches = status.starts_with(b"HTTP/1.1 101 ") || status.trim_ascii() == b"HTTP/1.1 101";
+    switches
+        && lines.any(|line| {
+            let (name, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
+            name.trim_ascii().eq_ignore_ascii_case(ACCEPT_NAME)
+                && value.strip_prefix(b":").is_some_and(|v| v.trim_ascii() == accept.as_bytes())
+        })
+}
+
 /// The answer that opens the WebSocket asked for with `key`.
 pub fn answer(key: &[u8]) -> Bytes {
-    let accept = base64_encode(&sha1(&[key, KEY_SUFFIX].concat()));
+    let accept = accept(key);
     [ANSWER_START, accept.as_bytes(), BLANK_LINE].concat().into()
 }
 
@@ -64,6 +95,18 @@ mod tests {
     fn the_key_of_the_rfc_is_answered_as_in_the_rfc() {
         let answer = answer(b"dGhlIHNhbXBsZSBub25jZQ==");
         assert!(answer.ends_with(b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"));
+    }
+
+    #[test]
+    fn an_answer_opens_what_was_asked_for_and_nothing_else() {
+        let key = "dGhlIHNhbXBsZSBub25jZQ==";
+        let asked = request("127.0.0.1", 9394, key);
+        assert_eq!(request_key(&asked), Some(key.as_bytes()));
+        assert!(opens(&answer(key.as_bytes()), &accept(key.as_bytes())));
+        assert!(!opens(&answer(b"another"), &accept(key.as_bytes())));
+        assert!(!opens(NOT_AN_UPGRADE, &accept(key.as_bytes())));
+        let lower = b"HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: x\r\n\r\n";
+        assert!(opens(lower, "x") && !opens(lower, "y"));
     }
 
     #[test]

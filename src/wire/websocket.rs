@@ -1,7 +1,7 @@
-//! RFC 6455 as its server side, after the upgrade.
+//! RFC 6455 after the upgrade, for either side.
 //!
 //! A message is a payload or one of a few words. Clients may send unmasked frames: the reference
-//! takes them, and some old clients do.
+//! takes them, and some old clients do. A station that sends masked ones is refused.
 
 use bytes::{Bytes, BytesMut};
 
@@ -11,20 +11,25 @@ use super::encode::{SmallHead, text_key};
 use super::error::WireError;
 use super::event::{Ack, Event, PushKey};
 use super::limits::{CONTROL_BYTES_MAX, DeframeLimits};
+use crate::base::random::split_mix;
 
 /// Opcode of the frames that the station sends: browsers read only texts.
 pub const TEXT: u8 = 1;
 
+/// Opcode of the frames that clients send.
+pub const BINARY: u8 = 2;
+
+/// Opcode of the frame that ends a connection.
+pub const CLOSE: u8 = 8;
+
 const CONTINUATION: u8 = 0;
-const BINARY: u8 = 2;
-const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-/// An unmasked text frame that answers the word `PING`.
-const WORD_PONG: &[u8] = b"\x81\x04PONG";
+/// Answers the word `PING`.
+const WORD_PONG: &[u8] = b"PONG";
 
-const ACK_WORD: &[u8] = b"ACK:";
+pub(super) const ACK_WORD: &[u8] = b"ACK:";
 
 /// Header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,9 +99,50 @@ pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
+/// Header of a whole masked message, as a client sends it.
+pub fn encode_masked_head(opcode: u8, len: u32, mask: [u8; 4]) -> SmallHead {
+    let head = encode_head(opcode, len);
+    let (first, rest) = head.split_at(1);
+    let (second, rest) = rest.split_at(1);
+    let second = second.first().map_or(0x80, |byte| byte | 0x80);
+    SmallHead::join(&[first, &[second], rest, &mask])
+}
+
+/// A whole masked message, as a client sends it. Payloads of 4 GiB and more do not exist.
+pub fn encode_masked(opcode: u8, payload: &[u8], mask: [u8; 4]) -> Bytes {
+    let head = encode_masked_head(opcode, u32::try_from(payload.len()).unwrap_or_default(), mask);
+    let mut frame = BytesMut::with_capacity(head.len() + payload.len());
+    frame.extend_from_slice(&head);
+    frame.extend_from_slice(payload);
+    if let Some(payload) = frame.get_mut(head.len()..) {
+        unmask(payload, mask);
+    }
+    frame.freeze()
+}
+
+/// The masks of a client's frames: numbers that follow from a seed, which has to be drawn at
+/// random, since a proxy must not be made to read a payload as something else.
+#[derive(Debug, Clone)]
+pub struct Masks(u64);
+
+impl Masks {
+    /// Masks from a random seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next one.
+    pub fn draw(&mut self) -> [u8; 4] {
+        let [a, b, c, d, ..] = split_mix(&mut self.0).to_be_bytes();
+        [a, b, c, d]
+    }
+}
+
 /// One connection's frames.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
+    /// Whether we are the client, whose frames are masked.
+    masks: Option<Masks>,
     /// The message of which only the beginning has come.
     joining: Option<Joining>,
     /// Whether the client has ever acknowledged something: then it will acknowledge everything.
@@ -110,6 +156,11 @@ struct Joining {
 }
 
 impl Stream {
+    /// The stream of a client.
+    pub(super) fn client(masks: Masks) -> Self {
+        Self { masks: Some(masks), ..Self::default() }
+    }
+
     pub(super) fn step(
         &mut self,
         buffer: &mut Buffer,
@@ -119,6 +170,9 @@ impl Stream {
             return Ok(Step::NeedBytes);
         };
         self.check_order(&head)?;
+        if self.masks.is_some() && head.mask.is_some() {
+            return Err(WireError::Masked);
+        }
         let joined = match (&self.joining, head.opcode) {
             (Some(joining), CONTINUATION) => joining.payload.len(),
             _ => 0,
@@ -137,8 +191,8 @@ impl Stream {
         buffer.skip(head_len);
         let payload = take_payload(buffer, len, head.mask);
         match head.opcode {
-            CLOSE => Ok(Step::Last(Event::Close(close_answer(&payload)))),
-            PING => Ok(Step::Event(Event::Reply(control(PONG, &payload)))),
+            CLOSE => Ok(Step::Last(Event::Close(self.frame(CLOSE, &close_status(&payload))))),
+            PING => Ok(Step::Event(Event::Reply(self.frame(PONG, &payload)))),
             PONG => Ok(Step::Event(Event::Heartbeat)),
             _ => self.on_data(&head, payload),
         }
@@ -183,7 +237,7 @@ impl Stream {
     fn on_message(&mut self, body: Bytes) -> Event {
         match body.as_ref() {
             b"" | b"PONG" | b"NOOP" | b"OK" => Event::Heartbeat,
-            b"PING" => Event::Reply(Bytes::from_static(WORD_PONG)),
+            b"PING" => Event::Reply(self.frame(TEXT, WORD_PONG)),
             ack if ack.starts_with(ACK_WORD) => {
                 self.acknowledges = true;
                 text_key(ack)
@@ -191,6 +245,17 @@ impl Stream {
             }
             _ => Event::Message { ack: Ack::None, body },
         }
+    }
+}
+
+impl Stream {
+    /// A short frame to the peer.
+    fn frame(&mut self, opcode: u8, payload: &[u8]) -> Bytes {
+        if let Some(masks) = &mut self.masks {
+            return encode_masked(opcode, payload, masks.draw());
+        }
+        let len = u32::try_from(payload.len()).unwrap_or_default();
+        [&encode_head(opcode, len), payload].concat().into()
     }
 }
 
@@ -203,19 +268,13 @@ fn take_payload(buffer: &mut Buffer, len: usize, mask: Option<[u8; 4]>) -> Bytes
     payload.freeze()
 }
 
-/// A control frame to the client; `payload` came in one, so it fits.
-fn control(opcode: u8, payload: &[u8]) -> Bytes {
-    let len = u32::try_from(payload.len()).unwrap_or_default();
-    [&encode_head(opcode, len), payload].concat().into()
-}
-
-/// The client's status without its reason, as the reference model echoes it. One lone byte is no
+/// The peer's status without its reason, as the reference model echoes it. One lone byte is no
 /// status.
-fn close_answer(payload: &[u8]) -> Bytes {
+fn close_status(payload: &[u8]) -> Vec<u8> {
     match payload {
-        [] => control(CLOSE, b""),
-        [_] => control(CLOSE, &1002_u16.to_be_bytes()),
-        [high, low, ..] => control(CLOSE, &[*high, *low]),
+        [] => Vec::new(),
+        [_] => 1002_u16.to_be_bytes().to_vec(),
+        [high, low, ..] => vec![*high, *low],
     }
 }
 
@@ -264,6 +323,35 @@ mod tests {
         }
         assert_eq!(parse_head(b"\x81\x80abc"), Ok(None));
         assert_eq!(parse_head(b"\x81\x80abcd").unwrap().unwrap().mask, Some(*b"abcd"));
+    }
+
+    #[test]
+    fn a_clients_frame_is_what_a_station_reads() {
+        let mut masks = Masks::new(7);
+        for len in [0_usize, 125, 126, 65_535, 65_536] {
+            let payload = vec![b'a'; len];
+            let frame = encode_masked(BINARY, &payload, masks.draw());
+            let expected = match len {
+                0 => Event::Heartbeat,
+                _ => Event::Message { ack: Ack::None, body: payload.into() },
+            };
+            assert_eq!(events(&[&frame]), [Ok(expected)]);
+        }
+    }
+
+    #[test]
+    fn a_client_answers_masked_and_takes_nothing_masked() {
+        let mut stream = Stream::client(Masks::new(7));
+        let mut buffer = Buffer::default();
+        let mut step = |bytes: &[u8]| {
+            buffer.push(Bytes::copy_from_slice(bytes));
+            stream.step(&mut buffer, &DeframeLimits::default())
+        };
+        let Ok(Step::Event(Event::Reply(pong))) = step(b"\x89\x02hi") else { panic!() };
+        let head = parse_head(&pong).unwrap().unwrap();
+        assert_eq!((head.opcode, head.mask.is_some(), head.len), (PONG, true, 2));
+        let masked = encode_masked(TEXT, b"{}", [1; 4]);
+        assert_eq!(step(&masked), Err(WireError::Masked));
     }
 
     #[test]
