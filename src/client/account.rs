@@ -26,7 +26,39 @@ pub struct Account {
     message_keys: Vec<OpenKey>,
 }
 
+/// Bits of the key that others write to. Half as many are what published clients make; all of
+/// them can write to this one.
+const MESSAGE_KEY_BITS: usize = 2048;
+
+/// Network byte of a group of users.
+const GROUP_NETWORK: u8 = 1;
+
 impl Account {
+    /// A new user in one call: keys, meta, ID, and a visa with `name`. `now_s` is in seconds since
+    /// 1970. Making the keys takes some hundred milliseconds.
+    pub fn register(name: &str, now_s: f64) -> Result<Self, CryptoError> {
+        let properties = Map::from_iter([("name".to_owned(), name.into())]);
+        let (sign, message) = (SignKey::generate_ecc()?, OpenKey::generate(MESSAGE_KEY_BITS)?);
+        Self::create(MetaKind::Eth, 0, None, sign, message, now_s, properties)
+    }
+
+    /// A new group with this user as its founder: an ID made of `seed` by the user's key, and a
+    /// bulletin with `seed` as its name. The same seed gives the same ID again.
+    pub fn found(&self, seed: &str, now_s: f64) -> Result<Self, CryptoError> {
+        let fingerprint = base64_encode(&self.sign.sign(seed.as_bytes())?);
+        let key = self.sign.public_map()?;
+        let meta = Meta::build(MetaKind::Mkm, key, Some((seed, fingerprint.as_str())))?;
+        let id = generate_id(&meta, GROUP_NETWORK)?;
+        let meta = prove_meta(&id, meta)?;
+        let (sign, documents) = (self.sign.clone(), Vec::new());
+        let mut group = Self { id, meta, documents, sign, message_keys: Vec::new() };
+        let mut properties = Map::new();
+        properties.insert("name".into(), seed.into());
+        properties.insert("founder".into(), self.id.as_str().into());
+        group.publish(properties, now_s)?;
+        Ok(group)
+    }
+
     /// A new account with a visa (or, if `network` says group, a bulletin) of `properties`.
     /// `seed` is the name and goes with [`MetaKind::Mkm`] only. `message` is the key that others
     /// write to; the visa carries its public half. `now_s` is in seconds since 1970.
@@ -145,12 +177,31 @@ impl fmt::Debug for Account {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::crypto::identity::{seal_keys, verify_keys};
     use crate::proto::address::EntityKind;
     use crate::proto::document::DocumentKind;
     use serde_json::json;
+
+    /// Somebody with a key that is weak, but quickly made.
+    pub(crate) fn person(name: &str) -> Account {
+        let (sign, message) = (SignKey::generate_ecc().unwrap(), OpenKey::generate(1024).unwrap());
+        let properties = Map::from_iter([("name".to_owned(), name.into())]);
+        Account::create(MetaKind::Eth, 0, None, sign, message, 1000.0, properties).unwrap()
+    }
+
+    #[test]
+    fn a_group_follows_from_its_founder_and_seed() {
+        let founder = person("founder");
+        let group = founder.found("people", 2000.0).unwrap();
+        assert!(group.id().is_group());
+        assert_eq!(group.id().name(), Some("people"));
+        let bulletin = group.document().unwrap();
+        assert_eq!(bulletin.properties().get("founder"), Some(&json!(founder.id().as_str())));
+        assert_ne!(person("other").found("people", 2000.0).unwrap().id(), group.id());
+        assert!(founder.found("", 2000.0).is_err());
+    }
 
     fn create(kind: MetaKind, network: u8, seed: Option<&str>) -> Account {
         let (sign, message) = (SignKey::generate_ecc().unwrap(), OpenKey::generate(2048).unwrap());

@@ -25,7 +25,8 @@ mod sniff;
 
 pub use deframe::Deframer;
 pub use encode::{
-    SmallHead, encode_ack, mtp_ping, push_head, push_key, push_tail, response_head, text_ack, text_key,
+    SmallHead, encode_ack, mtp_ping, push_head, push_key, push_tail, response_head, text_ack,
+    text_key,
 };
 pub use error::WireError;
 pub use event::{Ack, Event, Framing, PushKey};
