@@ -194,10 +194,7 @@ fn mail_waits_for_who_is_away() {
 
 #[test]
 fn a_client_survives_its_station_and_says_everything_once() {
-    // On a port of its own, so that the station is found there again.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let port = port.to_string();
-    let mut station = Station::start(&["--port", &port]);
+    let mut station = Station::start(&[]);
     for framing in BOTH {
         let mut alice = User::login(&station, framing, "Alice");
         let mut bob = User::login(&station, framing, "Bob");
@@ -210,7 +207,7 @@ fn a_client_survives_its_station_and_says_everything_once() {
             user.events.clear();
         }
         let tokens = ["first", "second"].map(|text| alice.say(&bob.id, text));
-        station.restart();
+        station.restart_here();
         for user in [&mut alice, &mut bob] {
             user.wait("a new login", |event| matches!(event, Event::LoggedIn { .. }));
         }

@@ -19,7 +19,7 @@ use crate::crypto::error::CryptoError;
 use crate::crypto::identity::{
     Acceptance, Proven, prove_document, prove_meta, seal_keys, verify_keys,
 };
-use crate::crypto::key::{CipherKey, SealKey, VerifyKey};
+use crate::crypto::key::{CipherKey, VerifyKey};
 use crate::crypto::seal::open;
 use crate::crypto::sign::{Verified, verify};
 use crate::proto::command::Stamp;
@@ -162,7 +162,7 @@ pub struct Messenger<S> {
     sn: u32,
     checkers: HashMap<Id, Vec<VerifyKey>>,
     introduced: HashMap<Id, ()>,
-    parked_out: VecDeque<Outgoing>,
+    parked_out: VecDeque<(u64, Outgoing)>,
     parked_in: VecDeque<(Id, Bytes)>,
     /// Of whom something became known that was not asked after yet.
     learned: Vec<Id>,
@@ -248,8 +248,9 @@ impl<S: Source> Messenger<S> {
         if receiver.is_group() {
             return self.for_group(content, receiver, now_s);
         }
-        if self.source.meta(receiver).is_none() || self.sealers(receiver).is_empty() {
-            return Ok(Packed::missing(vec![receiver.naked()]));
+        let missing = self.missing_for(receiver);
+        if !missing.is_empty() {
+            return Ok(Packed::missing(missing));
         }
         let message = self.sealed(content, receiver, &[receiver.naked()], now_s)?;
         Ok(Packed::ready(&self.introduce(message, receiver)))
@@ -341,11 +342,27 @@ impl<S: Source> Messenger<S> {
         self.learned.pop()
     }
 
-    /// Keeps a content until its receiver is known; yields the one that had to make room.
-    pub fn park_out(&mut self, outgoing: Outgoing) -> Option<Outgoing> {
-        self.parked_out.push_back(outgoing);
+    /// Who must come to be known before a message for `receiver` can be sealed; of a group, the
+    /// members, or the group itself as long as it has none.
+    pub fn missing_for(&self, receiver: &Id) -> Vec<Id> {
+        if receiver.is_broadcast() {
+            return Vec::new();
+        }
+        let mut readers = vec![receiver.naked()];
+        if receiver.is_group() {
+            let members = self.other_members(receiver);
+            readers = if members.is_empty() { return readers } else { members };
+        }
+        readers.retain(|id| !self.has_key(id));
+        readers
+    }
+
+    /// Keeps a content until its receiver is known; `since_ms` says since when it has waited.
+    /// Yields the one that had to make room.
+    pub fn park_out(&mut self, outgoing: Outgoing, since_ms: u64) -> Option<Outgoing> {
+        self.parked_out.push_back((since_ms, outgoing));
         let full = self.parked_out.len() > PARKED_MAX;
-        full.then(|| self.parked_out.pop_front()).flatten()
+        full.then(|| self.parked_out.pop_front()).flatten().map(|(_, outgoing)| outgoing)
     }
 
     /// Keeps a message until its sender is known; yields the sender of one that had to make room.
@@ -356,8 +373,8 @@ impl<S: Source> Messenger<S> {
         full.then(|| self.parked_in.pop_front()).flatten().map(|(sender, _)| sender)
     }
 
-    /// Takes out all that waits to be sent, to be tried again.
-    pub fn unpark_out(&mut self) -> VecDeque<Outgoing> {
+    /// Takes out all that waits to be sent, to be tried again, with the time since when.
+    pub fn unpark_out(&mut self) -> VecDeque<(u64, Outgoing)> {
         std::mem::take(&mut self.parked_out)
     }
 
@@ -373,12 +390,8 @@ impl<S: Source> Messenger<S> {
     /// Accounts that something waits for.
     pub fn missing(&self) -> Vec<Id> {
         let mut all: Vec<Id> = self.parked_in.iter().map(|(sender, _)| sender.clone()).collect();
-        for outgoing in &self.parked_out {
-            match outgoing.receiver.is_group() {
-                true => all.extend(self.unsealable(&self.source.members(&outgoing.receiver))),
-                false => all.push(outgoing.receiver.naked()),
-            }
-        }
+        let receivers = self.parked_out.iter().map(|(_, outgoing)| &outgoing.receiver);
+        all.extend(receivers.flat_map(|receiver| self.missing_for(receiver)));
         all.sort();
         all.dedup();
         all
@@ -409,16 +422,19 @@ impl<S: Source> Messenger<S> {
         Instant { envelope: Envelope { sender, receiver, group, time }, content }
     }
 
-    fn sealers(&self, id: &Id) -> Vec<(Id, SealKey)> {
-        match self.source.meta(id) {
-            Some(meta) => seal_keys(&meta, &self.source.documents(id)),
-            None => Vec::new(),
-        }
+    /// Whether somebody has offered a key to write to. Whether it is any good turns out in use.
+    fn has_key(&self, id: &Id) -> bool {
+        let Some(meta) = self.source.meta(id) else {
+            return false;
+        };
+        let offers = |visa: &Proven<Document>| visa.visa_key().is_some();
+        self.source.documents(id).iter().any(offers) || !seal_keys(&meta, &[]).is_empty()
     }
 
-    fn unsealable(&self, members: &[Id]) -> Vec<Id> {
-        let unknown = |id: &&Id| self.sealers(id).is_empty();
-        members.iter().filter(unknown).map(Id::naked).collect()
+    fn other_members(&self, group: &Id) -> Vec<Id> {
+        let mut members = self.source.members(group);
+        members.retain(|member| !member.is_same_as(self.account.id()));
+        members
     }
 
     /// A message under one key for all devices of `readers`.
@@ -450,14 +466,11 @@ impl<S: Source> Messenger<S> {
         group: &Id,
         now_s: f64,
     ) -> Result<Packed, CryptoError> {
-        let mut members = self.source.members(group);
-        members.retain(|member| !member.is_same_as(self.account.id()));
-        let unknown = self.unsealable(&members);
-        members.retain(|member| !unknown.iter().any(|id| id.is_same_as(member)));
+        let unknown = self.missing_for(group);
+        let mut members = self.other_members(group);
+        members.retain(|member| !unknown.contains(&member.naked()));
         if members.is_empty() {
-            // Without members, the group itself is what is not known.
-            let missing = if unknown.is_empty() { vec![group.naked()] } else { unknown };
-            return Ok(Packed::missing(missing));
+            return Ok(Packed::missing(unknown));
         }
         content.insert("group".into(), group.as_str().into());
         let message = self.sealed(content, group, &members, now_s)?;

@@ -46,6 +46,10 @@ pub const ONLINE_MS: u64 = 300_000;
 /// How soon a question for an account is asked again, in milliseconds.
 pub const QUERY_AGAIN_MS: u64 = 30_000;
 
+/// How long a message to a group waits for members who are not known, in milliseconds; then it
+/// goes to the others. Some may be gone for ever.
+pub const MEMBERS_MS_MAX: u64 = 2 * QUERY_AGAIN_MS;
+
 /// Accounts that were asked for lately; when full, all are forgotten.
 pub const QUERIES_MAX: usize = 256;
 
@@ -278,7 +282,7 @@ impl<S: Source> Terminal<S> {
             Input::Connected => self.connected(now, out),
             Input::Received(bytes) => self.received(bytes, now, out),
             Input::Closed => self.disconnected(now, out),
-            Input::Send(outgoing) => self.send(outgoing, now, out),
+            Input::Send(outgoing) => self.send(outgoing, now.mono_ms, now, out),
             Input::Leave => {
                 if !matches!(self.link, Link::Down(_)) {
                     out.push(Effect::Close);
@@ -542,10 +546,14 @@ impl<S: Source> Terminal<S> {
             for line in self.messenger.unpark_in(&id) {
                 self.deliver(line, 0, now, out);
             }
-            for outgoing in self.messenger.unpark_out() {
-                self.send(outgoing, now, out);
-            }
+            self.try_parked(now, out);
             out.push(Effect::Event(Event::Learned(id)));
+        }
+    }
+
+    fn try_parked(&mut self, now: Now, out: &mut Effects) {
+        for (since_ms, outgoing) in self.messenger.unpark_out() {
+            self.send(outgoing, since_ms, now, out);
         }
     }
 
@@ -656,13 +664,23 @@ impl<S: Source> Terminal<S> {
     fn ask_for_missing(&mut self, now: Now, out: &mut Effects) {
         self.query_ms = None;
         if self.messenger.is_waiting() {
+            self.try_parked(now, out);
             for id in self.messenger.missing() {
                 self.want(&id, now, out);
             }
         }
     }
 
-    fn send(&mut self, outgoing: Outgoing, now: Now, out: &mut Effects) {
+    /// Packs a content that has waited since `since_ms`, or parks it.
+    fn send(&mut self, outgoing: Outgoing, since_ms: u64, now: Now, out: &mut Effects) {
+        let missing = self.messenger.missing_for(&outgoing.receiver);
+        for id in &missing {
+            self.want(id, now, out);
+        }
+        let patient = now.mono_ms < since_ms.saturating_add(MEMBERS_MS_MAX);
+        if !missing.is_empty() && (patient || !outgoing.receiver.is_group()) {
+            return self.park(outgoing, since_ms, out);
+        }
         let Outgoing { token, receiver, content } = &outgoing;
         let token = *token;
         let failed = |why| Effect::Event(Event::Failed { token, why });
@@ -670,14 +688,8 @@ impl<S: Source> Terminal<S> {
             Ok(packed) => packed,
             Err(error) => return out.push(failed(Failure::Crypto(error))),
         };
-        for id in &packed.missing {
-            self.want(id, now, out);
-        }
         if packed.ready.is_empty() {
-            let dropped = self.messenger.park_out(outgoing);
-            let why = Failure::Unknown;
-            out.extend(dropped.map(|it| Effect::Event(Event::Failed { token: it.token, why })));
-            return;
+            return self.park(outgoing, since_ms, out);
         }
         let bytes = packed.ready.iter().map(|letter| letter.bytes.len()).sum();
         if !self.outbox.has_room(packed.ready.len(), bytes) {
@@ -696,6 +708,12 @@ impl<S: Source> Terminal<S> {
         if !packed.missing.is_empty() {
             out.push(failed(Failure::Partly(packed.missing)));
         }
+    }
+
+    fn park(&mut self, outgoing: Outgoing, since_ms: u64, out: &mut Effects) {
+        let dropped = self.messenger.park_out(outgoing, since_ms);
+        let why = Failure::Unknown;
+        out.extend(dropped.map(|it| Effect::Event(Event::Failed { token: it.token, why })));
     }
 
     /// Sends something of our own at once, if there is a connection; it is not sent again.

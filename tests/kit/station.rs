@@ -85,6 +85,15 @@ impl Station {
 
     /// Starts it, on the folder that is there and on whatever port is free.
     pub(crate) fn restart(&mut self) {
+        self.launch(0);
+    }
+
+    /// Starts it on the port that it had, where clients look for it.
+    pub(crate) fn restart_here(&mut self) {
+        self.launch(self.address.port());
+    }
+
+    fn launch(&mut self, port: u16) {
         assert!(self.running.is_none(), "it runs already");
         let log =
             std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
@@ -94,7 +103,7 @@ impl Station {
         }
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         let mut child = command
-            .args(["--host", "127.0.0.1", "--port", "0"])
+            .args(["--host", "127.0.0.1", "--port", &port.to_string()])
             .arg("--data-dir")
             .arg(self.data_dir())
             .args(&self.flags)
