@@ -32,6 +32,7 @@ const MAY_WAIT: &[&str] = &[
     "src/cli/",
     "src/bin/",
     "src/client/blocking.rs",
+    "src/client/folder.rs",
     "src/store/rocks.rs",
     "src/store/rocks/",
     "src/store/writer.rs",

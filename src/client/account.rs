@@ -71,6 +71,32 @@ impl Account {
         now_s: f64,
         properties: Map<String, Value>,
     ) -> Result<Self, CryptoError> {
+        Self::make(kind, network, seed, sign, vec![message], now_s, properties)
+    }
+
+    /// A new group with a bulletin of `properties`, founded by the owner of `sign`, which signs
+    /// for the group too. `seed` is its name.
+    pub fn create_group(
+        network: u8,
+        seed: &str,
+        founder: &Id,
+        sign: SignKey,
+        now_s: f64,
+        mut properties: Map<String, Value>,
+    ) -> Result<Self, CryptoError> {
+        properties.insert("founder".into(), founder.naked().as_str().into());
+        Self::make(MetaKind::Mkm, network, Some(seed), sign, Vec::new(), now_s, properties)
+    }
+
+    fn make(
+        kind: MetaKind,
+        network: u8,
+        seed: Option<&str>,
+        sign: SignKey,
+        message_keys: Vec<OpenKey>,
+        now_s: f64,
+        properties: Map<String, Value>,
+    ) -> Result<Self, CryptoError> {
         let fingerprint = match seed {
             Some(seed) => Some((seed, base64_encode(&sign.sign(seed.as_bytes())?))),
             None => None,
@@ -79,8 +105,7 @@ impl Account {
         let meta = Meta::build(kind, sign.public_map()?, seed)?;
         let id = generate_id(&meta, network)?;
         let meta = prove_meta(&id, meta)?;
-        let (documents, message_keys) = (Vec::new(), vec![message]);
-        let mut account = Self { id, meta, documents, sign, message_keys };
+        let mut account = Self { id, meta, documents: Vec::new(), sign, message_keys };
         account.publish(properties, now_s)?;
         Ok(account)
     }
@@ -137,6 +162,12 @@ impl Account {
             _ => return Err(DATED.into()),
         }
         Ok(document)
+    }
+
+    /// Takes a new key for others to write to; the next visa offers it. The older ones stay, for
+    /// what was written to them.
+    pub fn add_message_key(&mut self, key: OpenKey) {
+        self.message_keys.insert(0, key);
     }
 
     /// Who this is, without terminal.
@@ -245,10 +276,24 @@ pub(crate) mod tests {
 
     #[test]
     fn a_group_publishes_a_bulletin_without_a_key() {
-        let group = create(MetaKind::Mkm, 1, Some("Group-1"));
+        let user = create(MetaKind::Eth, 0, None);
+        let sign = user.sign_key().clone();
+        let group =
+            Account::create_group(1, "Group-1", user.id(), sign, 1000.5, Map::new()).unwrap();
         let bulletin = group.document().unwrap();
         assert_eq!(bulletin.kind(), DocumentKind::Bulletin);
-        assert!(!bulletin.properties().contains_key("key"));
+        assert_eq!(bulletin.properties().get("founder"), Some(&json!(user.id().as_str())));
+        assert!(!bulletin.properties().contains_key("key") && group.message_keys().is_empty());
+    }
+
+    #[test]
+    fn the_next_visa_offers_a_new_key_and_the_old_one_stays() {
+        let mut user = create(MetaKind::Eth, 0, None);
+        let key = OpenKey::generate(1024).unwrap();
+        user.add_message_key(key.clone());
+        let visa = user.publish(Map::new(), 2000.0).unwrap();
+        assert_eq!(visa.visa_key(), Some(&key.public_map().unwrap()));
+        assert_eq!(user.message_keys().len(), 2);
     }
 
     #[test]

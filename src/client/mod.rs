@@ -8,6 +8,7 @@ pub mod account;
 pub mod blocking;
 pub mod directory;
 pub mod file;
+pub mod folder;
 pub mod keys;
 pub mod login;
 pub mod message;

@@ -23,7 +23,7 @@ use signal_hook::iterator::Signals;
 
 use super::config::{self, Args, Config, Loaded, Plain};
 use super::executor::{self, Job};
-use super::identity::{self, Folders, IdentityError};
+use super::identity::{self, IdentityError};
 use super::listen::{Admission, Bounds, Listening};
 use super::lock::{FolderLock, LockError};
 use super::log;
@@ -33,6 +33,7 @@ use super::probe::{self, Probe};
 use super::reload::Settings;
 use super::tls::{Tls, TlsError};
 use crate::client::account::Account;
+use crate::client::folder::{Fault, FolderError};
 use crate::proto::directory::Ans;
 use crate::proto::id::Id;
 use crate::shard::rate::Rate;
@@ -91,11 +92,14 @@ impl fmt::Display for StartError {
             Self::Identity(error) => {
                 write!(f, "no identity to start with: {error}")?;
                 match error {
-                    IdentityError::File(_, error) if error.kind() == io::ErrorKind::NotFound => f
-                        .write_str(
+                    IdentityError::File(FolderError { fault: Fault::Io(error), .. })
+                        if error.kind() == io::ErrorKind::NotFound =>
+                    {
+                        f.write_str(
                             "; put the keys of the station's ID there, from a backup or from the \
                              station that it comes from, or let station.id name another one",
-                        ),
+                        )
+                    }
                     _ => Ok(()),
                 }
             }
@@ -208,11 +212,6 @@ fn open_store(config: &Config) -> Result<RocksStore, StoreError> {
 }
 
 fn identity(config: &Config, address: SocketAddr) -> Result<Account, IdentityError> {
-    let mut folders = Folders::below(&config.data_dir);
-    if let Some(reference) = &config.reference {
-        folders.public.clone_from(&reference.public);
-        folders.private.clone_from(&reference.private);
-    }
     let host = config.station.host.clone().unwrap_or_else(|| address.ip().to_string());
     let port = if config.station.port == 0 { address.port() } else { config.station.port };
     let profile: Map<String, Value> = [
@@ -225,7 +224,7 @@ fn identity(config: &Config, address: SocketAddr) -> Result<Account, IdentityErr
     .collect();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now_s = now.unwrap_or_default().as_secs_f64();
-    identity::load_or_create(&folders, config.station.id.as_deref(), &profile, now_s)
+    identity::load_or_create(config, &profile, now_s)
 }
 
 fn station(account: &Account) -> Station {
