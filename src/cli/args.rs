@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::id::IdArgs;
 use crate::server::config;
 
 /// Read after the flags, so it ends `--help`.
@@ -37,6 +38,31 @@ pub(super) enum Command {
     },
     /// Tell what keeps a station from running here, without starting it
     Check(ConfigArgs),
+    /// Make, edit and look at accounts
+    Id(IdArgs),
+}
+
+/// Which files are meant, where no station is run.
+#[derive(Debug, Args)]
+pub(super) struct PlaceArgs {
+    /// Config file: station.toml, or the reference's config.ini
+    #[arg(long, short, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Folder of everything that is kept
+    #[arg(long, value_name = "DIR", global = true)]
+    data_dir: Option<PathBuf>,
+    /// Taken, since scripts give it to the reference's tool; there is no log
+    #[arg(long, value_name = "DIR", global = true, hide = true)]
+    log_dir: Option<PathBuf>,
+    /// The same
+    #[arg(long, global = true, hide = true)]
+    log_location: bool,
+}
+
+impl From<&PlaceArgs> for config::Args {
+    fn from(typed: &PlaceArgs) -> Self {
+        Self { config: typed.config.clone(), data_dir: typed.data_dir.clone(), ..Self::default() }
+    }
 }
 
 #[derive(Debug, Args)]

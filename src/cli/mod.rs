@@ -4,6 +4,7 @@
 
 mod args;
 mod check;
+mod id;
 mod init;
 mod run;
 
@@ -14,6 +15,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Command, Typed};
+
+use crate::client::folder::FolderError;
+use crate::server::config::ConfigError;
 
 /// Exit code of a station or a check that cannot go on, for a reason that was said.
 const CANNOT_RUN: u8 = 1;
@@ -37,7 +41,54 @@ pub fn main() -> ExitCode {
         Some(Command::Run(config)) => run::run(&config.into()),
         Some(Command::Init { dir }) => init::init(&dir),
         Some(Command::Check(config)) => check::check(&config.into()),
+        Some(Command::Id(args)) => conclude(id::id(&args)),
     }
+}
+
+/// Why a command did not do what was asked: nothing was changed unless it says so.
+#[derive(Debug)]
+struct Refusal {
+    code: u8,
+    said: String,
+}
+
+impl Refusal {
+    /// Something is missing or damaged here.
+    fn here(said: impl fmt::Display) -> Self {
+        Self { code: CANNOT_RUN, said: said.to_string() }
+    }
+
+    /// The command line contradicts itself.
+    fn usage(said: impl fmt::Display) -> Self {
+        Self { code: WRONG_USAGE, said: said.to_string() }
+    }
+}
+
+impl From<FolderError> for Refusal {
+    fn from(error: FolderError) -> Self {
+        Self::here(error)
+    }
+}
+
+impl From<ConfigError> for Refusal {
+    fn from(error: ConfigError) -> Self {
+        Self { code: run::code_of(&error), said: error.to_string() }
+    }
+}
+
+fn conclude(done: Result<(), Refusal>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refusal) => {
+            complain(refusal.said);
+            ExitCode::from(refusal.code)
+        }
+    }
+}
+
+fn now_s() -> f64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs_f64()
 }
 
 /// A line for the person who started us; a closed terminal must not end a station.
