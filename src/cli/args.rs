@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::export::ExportArgs;
 use super::id::IdArgs;
+use super::import::ImportArgs;
 use crate::server::config;
 
 /// Read after the flags, so it ends `--help`.
@@ -40,6 +42,10 @@ pub(super) enum Command {
     Check(ConfigArgs),
     /// Make, edit and look at accounts
     Id(IdArgs),
+    /// Take over what the reference has kept: accounts, login records, keys
+    Import(ImportArgs),
+    /// Write what is kept in the reference's layout
+    Export(ExportArgs),
 }
 
 /// Which files are meant, where no station is run.

@@ -4,7 +4,9 @@
 
 mod args;
 mod check;
+mod export;
 mod id;
+mod import;
 mod init;
 mod run;
 
@@ -42,6 +44,8 @@ pub fn main() -> ExitCode {
         Some(Command::Init { dir }) => init::init(&dir),
         Some(Command::Check(config)) => check::check(&config.into()),
         Some(Command::Id(args)) => conclude(id::id(&args)),
+        Some(Command::Import(args)) => conclude(import::import(&args)),
+        Some(Command::Export(args)) => conclude(export::export(&args)),
     }
 }
 

@@ -200,7 +200,8 @@ pub(super) fn ans(config: &Config) -> Result<Ans, StartError> {
     Ok(Ans::new(records))
 }
 
-fn open_store(config: &Config) -> Result<RocksStore, StoreError> {
+/// Opens the store of a data folder; refused while a station runs on it.
+pub fn open_store(config: &Config) -> Result<RocksStore, StoreError> {
     let mib = |n: u32| usize::try_from(n).unwrap_or(usize::MAX).saturating_mul(1 << 20);
     let settings = RocksSettings {
         sync: config.store.sync,

@@ -21,7 +21,7 @@ mod view;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use rocksdb::{DB, ErrorKind};
@@ -129,6 +129,17 @@ impl RocksStore {
         let open = self.db();
         let db = open.as_ref().ok_or(StoreError::Closed)?;
         View::of(db)?.flush()
+    }
+
+    /// Users with an account here, at most `count_max` of them, in a fixed order: those that follow
+    /// `after`, or the first. For walks over everything, as an export makes.
+    pub fn users(
+        &self,
+        after: Option<&str>,
+        count_max: usize,
+    ) -> Result<Vec<Arc<str>>, StoreError> {
+        let open = self.db();
+        View::of(open.as_ref().ok_or_else(not_open)?)?.users(after, count_max)
     }
 
     fn db(&self) -> RwLockReadGuard<'_, Option<DB>> {

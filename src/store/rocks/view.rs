@@ -1,5 +1,7 @@
 //! Reading: accounts, summaries and pages, around whatever is damaged.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rocksdb::{ColumnFamily, DB, DBRawIterator, ErrorKind, ReadOptions, WriteBatch};
 
@@ -105,6 +107,31 @@ impl<'a> View<'a> {
                 self.page(queue, *from_seq, || PageBound::new(*count_max, *bytes_max), seen)
             }
             _ => Err(StoreError::Misused("only reads may be read")),
+        }
+    }
+
+    /// Users of whom something but mail is kept, in the keys' order, from behind `after` on.
+    pub(super) fn users(
+        &self,
+        after: Option<&str>,
+        count_max: usize,
+    ) -> Result<Vec<Arc<str>>, StoreError> {
+        let first = after.map(|user| key::user_range(user).1).unwrap_or_default();
+        let mut users: Vec<Arc<str>> = Vec::new();
+        let walked = self.walk(self.account, &first, None, false, |key, _| {
+            let Ok((user, _)) = key::parse_account_key(key) else {
+                return true;
+            };
+            if users.last() != Some(&user) {
+                users.push(user);
+            }
+            users.len() <= count_max
+        });
+        users.truncate(count_max);
+        match walked {
+            Ok(()) => Ok(users),
+            Err(Halt::Damaged) => Err(damaged(ACCOUNT, &first)),
+            Err(Halt::Failed(error)) => Err(error),
         }
     }
 
