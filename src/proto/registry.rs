@@ -198,6 +198,9 @@ use super::meta::{Meta, MetaForm, MetaKind, MetaRule};
 /// A value of an application's own type.
 pub type Opened = Box<dyn Any + Send>;
 
+type Read = fn(&Source<'_>) -> Result<Opened, ContentError>;
+type ReadDocument = fn(&Document) -> Result<Opened, ProtoError>;
+
 /// Most entries of each sort: a registry is filled by a program, and one that grows without end
 /// has a mistake.
 pub const REGISTERED_MAX: usize = 256;
@@ -228,9 +231,9 @@ impl std::error::Error for RegistryError {}
 /// An application's own types, by what they are known by on the wire.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
-    kinds: BTreeMap<Key<'static>, fn(&Source<'_>) -> Result<Opened, ContentError>>,
+    kinds: BTreeMap<Key<'static>, Read>,
     aliases: BTreeMap<&'static str, u32>,
-    documents: BTreeMap<&'static str, fn(&Document) -> Result<Opened, ProtoError>>,
+    documents: BTreeMap<&'static str, ReadDocument>,
     addresses: Vec<Network>,
     metas: Vec<MetaRule>,
 }
