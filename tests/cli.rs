@@ -101,7 +101,7 @@ fn an_unknown_key_is_named_with_its_line() {
     }
     let said = dims(place.path(), &["check", "--config=a.toml"], &[]);
     assert_eq!(said.code, 1);
-    let expected = "FAULT   a.toml:3:1: limits.idle_msmax: unknown key\n\
+    let expected = "FAULT   a.toml:3:1: limits.idle_msmax: unknown key [config-unknown-key]\n\
                     \x20       -> did you mean `idle_ms_max`?\n";
     assert!(said.out.starts_with(expected), "{}", said.out);
 }
@@ -131,7 +131,7 @@ fn check_names_the_port_in_use_and_who_set_it() {
     let port = listener.local_addr().unwrap().port().to_string();
     let said = dims(place.path(), &["check"], &[("DIM_PORT", &port), ("DIM_DATA_DIR", "d")]);
     assert_eq!(said.code, 1);
-    let expected = format!("FAULT   address 127.0.0.1:{port} (DIM_PORT) is in use\n");
+    let expected = format!("FAULT   address 127.0.0.1:{port} (DIM_PORT) is in use [port-taken]\n");
     assert!(said.out.contains(&expected), "{}", said.out);
     assert!(said.out.contains("data folder d (DIM_DATA_DIR) will be made"), "{}", said.out);
     assert!(!place.path().join("d").exists());
@@ -148,8 +148,8 @@ fn the_references_ini_is_accepted() {
     let said = dims(place.path(), &line, &[]);
     for expected in [
         "ok      config config.ini\n",
-        "warning config.ini:3:1: [redis] is not needed: mail is kept in the data folder\n",
-        "warning config.ini:9:1: [station] colour: unknown key, has no effect\n",
+        "warning config.ini:3:1: [redis] (enable) is not needed: mail is kept in the data folder [ini-unused]\n",
+        "warning config.ini:9:1: [station] colour: unknown key, has no effect [ini-unknown]\n",
         "ok      data folder data (config.ini:2:1) will be made\n",
     ] {
         assert!(said.out.contains(expected), "{expected:?} in {}", said.out);

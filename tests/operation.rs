@@ -265,11 +265,13 @@ fn a_second_start_ends_at_once_and_leaves_no_trace() {
     let mut client = station.login(&Person::new(), Form::Mtp);
     let before = picture(&station.data_dir());
     for _ in 0..3 {
-        let output = dims(&station, &["run", "--port", "0"]);
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        let pid = format!("(process {})", station.pid());
-        assert!(said.contains("a station runs already in ") && said.contains(&pid), "{said}");
+        for word in ["run", "check"] {
+            let output = dims(&station, &[word, "--port", "0"]);
+            assert_eq!(output.status.code(), Some(1), "{output:?}");
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            let pid = format!("(process {})", station.pid());
+            assert!(said.contains("a station runs already in ") && said.contains(&pid), "{said}");
+        }
     }
     assert!(before == picture(&station.data_dir()), "nothing in the folder was changed");
     client.ping();

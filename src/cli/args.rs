@@ -39,7 +39,13 @@ pub(super) enum Command {
         dir: PathBuf,
     },
     /// Tell what keeps a station from running here, without starting it
-    Check(ConfigArgs),
+    Check {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// An object a line, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Make, edit and look at accounts
     Id(IdArgs),
     /// Take over what the reference has kept: accounts, login records, keys

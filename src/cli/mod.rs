@@ -42,7 +42,7 @@ pub fn main() -> ExitCode {
         None => run::run(&typed.config.into()),
         Some(Command::Run(config)) => run::run(&config.into()),
         Some(Command::Init { dir }) => init::init(&dir),
-        Some(Command::Check(config)) => check::check(&config.into()),
+        Some(Command::Check { config, json }) => check::check(&config.into(), json),
         Some(Command::Id(args)) => conclude(id::id(&args)),
         Some(Command::Import(args)) => conclude(import::import(&args)),
         Some(Command::Export(args)) => conclude(export::export(&args)),

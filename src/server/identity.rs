@@ -21,7 +21,7 @@ const SEED: &str = "dims";
 /// RSA bits of a generated message key.
 const MESSAGE_KEY_BITS: usize = 2048;
 /// Names a generated identity, in the data folder.
-const ID_FILE: &str = "station.id";
+pub const ID_FILE: &str = "station.id";
 
 /// Why the station has no identity to start with; the operator's to mend.
 #[derive(Debug)]

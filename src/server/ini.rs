@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::config::{ConfigError, Layer, Origin, ReferenceFiles, Warning, is_reserved};
+use super::config::{ConfigError, ConfigFile, Layer, Origin, ReferenceFiles, Warning, is_reserved};
+use super::trouble::Trouble;
 
 /// Where the reference keeps its files when nothing is said.
 const ROOT: &str = "/var/.dim";
@@ -38,7 +39,8 @@ pub(crate) fn read(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     let (sections, mut items) = parse(text, &at)?;
     resolve(&mut items, &at)?;
     let mut layer = Layer::default();
-    warn_of_sections(&sections, &at, &mut layer);
+    refuse_own_sections(&sections, &at)?;
+    warn_of_sections(&sections, &items, &at, &mut layer);
     let mut database = BTreeMap::new();
     for item in items.iter().filter(|item| !item.value.is_empty()) {
         match (item.section.as_str(), item.key.as_str()) {
@@ -52,6 +54,7 @@ pub(crate) fn read(path: &Path, text: &str) -> Result<Layer, ConfigError> {
                 layer.set(&format!("neighbors.{key}"), item.value.as_str(), at(item.line));
             }
             ("ans", name) if is_reserved(name) => layer.warnings.push(Warning {
+                kind: Trouble::IniReserved,
                 origin: at(item.line),
                 text: format!("[ans] {name}: a reserved word, left out as the reference does"),
             }),
@@ -62,6 +65,11 @@ pub(crate) fn read(path: &Path, text: &str) -> Result<Layer, ConfigError> {
         }
     }
     set_folders(&mut layer, path, &database);
+    if !layer.origins.contains_key("station.id") {
+        let text = "[station] has no id, so the identity in the data folder is taken, or made";
+        let origin = Origin::file(path);
+        layer.warnings.push(Warning { kind: Trouble::IniNoId, origin, text: text.to_owned() });
+    }
     // The reference listens on every address, whatever `host` says; its clients rely on that.
     layer.set("listen.host", "0.0.0.0", Origin::file(path));
     Ok(layer)
@@ -82,7 +90,12 @@ fn set_folders(layer: &mut Layer, path: &Path, database: &BTreeMap<String, (Stri
     let whole = Origin::file(path);
     let (root, origin) = match database.get("root") {
         Some((root, origin)) => (root.as_str(), origin.clone()),
-        None => (ROOT, whole),
+        None => {
+            let text = format!("[database] has no root, so it is {ROOT}");
+            let origin = whole.clone();
+            layer.warnings.push(Warning { kind: Trouble::IniNoRoot, origin, text });
+            (ROOT, whole)
+        }
     };
     let folder = |key: &str| match database.get(key) {
         Some((folder, _)) => PathBuf::from(folder),
@@ -96,17 +109,48 @@ fn set_folders(layer: &mut Layer, path: &Path, database: &BTreeMap<String, (Stri
     layer.set("data_dir", root, origin);
 }
 
-fn warn_of_sections(sections: &[(String, u32)], at: &dyn Fn(u32) -> Origin, layer: &mut Layer) {
+/// A section of ours in an ini would be read by nobody, and its operator would not know.
+fn refuse_own_sections(sections: &Sections, at: &dyn Fn(u32) -> Origin) -> Result<(), ConfigError> {
+    let ours = toml::Table::try_from(ConfigFile::default()).unwrap_or_default();
+    let shared = ["station", "ans", "neighbors"];
     for (section, line) in sections {
-        let text = match section.as_str() {
+        if ours.contains_key(section) && !shared.contains(&section.as_str()) {
+            let wrong = format!("[{section}] belongs to station.toml, not to an ini");
+            let right = "set such keys by flags or environment, or write a station.toml";
+            return Err(ConfigError::new(at(*line), "", wrong, right).of_kind(Trouble::ConfigMixed));
+        }
+    }
+    Ok(())
+}
+
+fn warn_of_sections(
+    sections: &Sections,
+    items: &[Item],
+    at: &dyn Fn(u32) -> Origin,
+    layer: &mut Layer,
+) {
+    for (section, line) in sections {
+        let keys: Vec<&str> = items
+            .iter()
+            .filter(|item| item.section == *section)
+            .map(|item| item.key.as_str())
+            .collect();
+        let keys = if keys.is_empty() { String::new() } else { format!(" ({})", keys.join(", ")) };
+        let (kind, text) = match section.as_str() {
             "database" | "station" | "ans" | "neighbors" => continue,
-            "redis" => "[redis] is not needed: mail is kept in the data folder".to_owned(),
+            "redis" => {
+                let text = format!("[redis]{keys} is not needed: mail is kept in the data folder");
+                (Trouble::IniUnused, text)
+            }
             other => match OTHERS.iter().find(|(name, ..)| *name == other) {
-                Some((name, _, reader)) => format!("[{name}] is for {reader}, not for the station"),
-                None => format!("[{other}] is unknown and has no effect"),
+                Some((name, _, reader)) => {
+                    let text = format!("[{name}]{keys} is for {reader}, not for the station");
+                    (Trouble::IniUnused, text)
+                }
+                None => (Trouble::IniUnknown, format!("[{other}] is unknown and has no effect")),
             },
         };
-        layer.warnings.push(Warning { origin: at(*line), text });
+        layer.warnings.push(Warning { kind, origin: at(*line), text });
     }
 }
 
@@ -122,7 +166,7 @@ fn warn_of_key(item: &Item, origin: Origin, layer: &mut Layer) {
     };
     if !known {
         let text = format!("[{}] {}: unknown key, has no effect", item.section, item.key);
-        layer.warnings.push(Warning { origin, text });
+        layer.warnings.push(Warning { kind: Trouble::IniUnknown, origin, text });
     }
 }
 
@@ -150,20 +194,28 @@ fn parse(text: &str, at: &dyn Fn(u32) -> Origin) -> Result<(Sections, Vec<Item>)
         if let Some(rest) = said.strip_prefix('[') {
             let Some((name, _)) = rest.split_once(']') else {
                 let right = "expected `[section]`";
-                return Err(ConfigError::new(at(number), "", "a section without its end", right));
+                let error = ConfigError::new(at(number), "", "a section without its end", right);
+                return Err(error.of_kind(Trouble::ConfigSyntax));
             };
+            if let Some((_, first)) = sections.iter().find(|(other, _)| other == name) {
+                let wrong = format!("[{name}] stands twice, first on line {first}");
+                let error = ConfigError::new(at(number), "", wrong, "put its keys together");
+                return Err(error.of_kind(Trouble::ConfigDuplicate));
+            }
             sections.push((name.to_owned(), number));
             goes_on = false;
             continue;
         }
         let section = sections.last().map_or("", |(name, _)| name.as_str());
-        let item = item(said, section, number)
-            .map_err(|(wrong, right)| ConfigError::new(at(number), "", wrong, right))?;
+        let item = item(said, section, number).map_err(|(wrong, right)| {
+            ConfigError::new(at(number), "", wrong, right).of_kind(Trouble::ConfigSyntax)
+        })?;
         let twice = |other: &&Item| other.section == item.section && other.key == item.key;
         if let Some(first) = items.iter().find(twice) {
             let wrong = format!("stands twice, first on line {}", first.line);
             let key = format!("{}.{}", item.section, item.key);
-            return Err(ConfigError::new(at(number), key, wrong, "keep one"));
+            let error = ConfigError::new(at(number), key, wrong, "keep one");
+            return Err(error.of_kind(Trouble::ConfigDuplicate));
         }
         items.push(item);
         goes_on = true;
@@ -283,8 +335,8 @@ stats_listner = a@b
         assert_eq!(
             said,
             [
-                "c.ini:6:1: [redis] is not needed: mail is kept in the data folder",
-                "c.ini:24:1: [monitor] is for the monitor bot, not for the station",
+                "c.ini:6:1: [redis] (enable, password) is not needed: mail is kept in the data folder",
+                "c.ini:24:1: [monitor] (users_listeners, stats_listner) is for the monitor bot, not for the station",
                 "c.ini:17:1: [ans] owner: a reserved word, left out as the reference does",
                 "c.ini:26:1: [monitor] stats_listner: unknown key, has no effect",
             ]
@@ -296,6 +348,8 @@ stats_listner = a@b
             [
                 "c.ini:3:1: [sation] is unknown and has no effect",
                 "c.ini:2:1: [station] prot: unknown key, has no effect",
+                "c.ini: [database] has no root, so it is /var/.dim",
+                "c.ini: [station] has no id, so the identity in the data folder is taken, or made",
             ]
         );
     }
@@ -322,6 +376,15 @@ stats_listner = a@b
             ("port = 1\n", "c.ini:1:1: a key before the first section; expected `[section]`"),
             ("[station\n", "c.ini:1:1: a section without its end; expected `[section]`"),
             ("[station]\nport\n", "c.ini:2:1: neither a section nor a key; expected `key = value`"),
+            (
+                "[ans]\n[ans]\n",
+                "c.ini:2:1: [ans] stands twice, first on line 1; put its keys together",
+            ),
+            (
+                "[mail]\n",
+                "c.ini:1:1: [mail] belongs to station.toml, not to an ini; set such keys by flags or \
+                 environment, or write a station.toml",
+            ),
             ("[ans]\na = 1\nA: 2\n", "c.ini:3:1: ans.a: stands twice, first on line 2; keep one"),
             (
                 "[database]\nroot = %(root)s\n",

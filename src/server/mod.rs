@@ -19,3 +19,4 @@ mod reload;
 pub mod start;
 mod sys;
 pub mod tls;
+pub mod trouble;

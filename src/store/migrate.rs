@@ -22,13 +22,7 @@ const STEPS: &[Step] = &[];
 
 /// Checks the format of an opened folder and upgrades it where needed; a new folder is marked.
 pub fn prepare(db: &DB) -> Result<(), StoreError> {
-    let mut format = match read(db)? {
-        None => return mark(db, FORMAT_VERSION),
-        Some(found) if found > FORMAT_VERSION => {
-            return Err(StoreError::NewerFormat { found, known: FORMAT_VERSION });
-        }
-        Some(found) => found,
-    };
+    let Some(mut format) = refuse_newer(db)? else { return mark(db, FORMAT_VERSION) };
     for (from, step) in STEPS {
         if *from == format {
             step(db)?;
@@ -37,6 +31,16 @@ pub fn prepare(db: &DB) -> Result<(), StoreError> {
         }
     }
     if format == FORMAT_VERSION { Ok(()) } else { Err(unknown(&format.to_string())) }
+}
+
+/// The format of a folder, unless this program does not know it yet; none if it is not marked.
+pub(super) fn refuse_newer(db: &DB) -> Result<Option<u32>, StoreError> {
+    match read(db)? {
+        Some(found) if found > FORMAT_VERSION => {
+            Err(StoreError::NewerFormat { found, known: FORMAT_VERSION })
+        }
+        found => Ok(found),
+    }
 }
 
 fn read(db: &DB) -> Result<Option<u32>, StoreError> {

@@ -15,6 +15,7 @@
 )]
 
 mod commit;
+mod inspect;
 mod options;
 mod view;
 
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use rocksdb::{DB, ErrorKind};
 
 use self::commit::Draft;
+pub use self::inspect::Inspection;
 use self::view::{Sighting, View};
 use super::migrate;
 use super::op::{StoreAnswer, StoreOp};

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use super::names::{id_fault, name_fault};
+use super::names::{id_fault, is_reserved, name_fault};
 use super::{Config, ConfigError, ConfigFile, DATA_DIR, Origin, Plain};
+use crate::server::trouble::Trouble;
 
 /// More shards than this are more threads than any machine of today has cores.
 const SHARDS_MAX: u16 = 256;
@@ -94,7 +95,8 @@ fn bounds(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
     for (key, value, range) in rows {
         if !range.contains(value) {
             let right = format!("expected {} to {}", range.start(), range.end());
-            return Err(blame.of(key, format!("out of bounds: {value}"), right));
+            let wrong = format!("out of bounds: {value}");
+            return Err(blame.of(key, wrong, right).of_kind(Trouble::ConfigRange));
         }
     }
     Ok(())
@@ -109,7 +111,8 @@ fn relations(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
         );
         let right = "one message of the greatest length must fit".to_owned();
         let (key, other) = ("mail.bytes_per_user_max", "limits.message_bytes_max");
-        return Err(blame.of_either(key, other, wrong, right));
+        let error = blame.of_either(key, other, wrong, right);
+        return Err(error.of_kind(Trouble::MailBelowMessage));
     }
     tls(file, blame)
 }
@@ -139,7 +142,8 @@ const BOTH: &str = "name both files, or neither for no TLS";
 fn words(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
     for (name, id) in &file.ans {
         if let Some((wrong, right)) = name_fault(name).or_else(|| id_fault(id)) {
-            return Err(blame.of(&format!("ans.{name}"), wrong, right));
+            let kind = if is_reserved(name) { Trouble::AnsReserved } else { Trouble::AnsNotAnId };
+            return Err(blame.of(&format!("ans.{name}"), wrong, right).of_kind(kind));
         }
     }
     for id in &file.policy.admins {
@@ -148,7 +152,7 @@ fn words(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
         }
     }
     if let Some((wrong, right)) = file.station.id.as_deref().and_then(id_fault) {
-        return Err(blame.of("station.id", wrong, right));
+        return Err(blame.of("station.id", wrong, right).of_kind(Trouble::StationId));
     }
     if file.station.name.trim().is_empty() {
         return Err(blame.of("station.name", "empty", "a name that people see"));

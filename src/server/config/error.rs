@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::server::trouble::Trouble;
+
 /// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -44,6 +46,8 @@ impl fmt::Display for Origin {
 /// Reads as `FILE:LINE:COLUMN: KEY: what is wrong; what would be right`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
+    /// What kind of fault it is.
+    pub kind: Trouble,
     /// Where it was set.
     pub origin: Origin,
     /// The key with its section, as `listen.port`; empty when no single key is at fault.
@@ -61,7 +65,13 @@ impl ConfigError {
         wrong: impl Into<String>,
         right: impl Into<String>,
     ) -> Self {
-        Self { origin, key: key.into(), wrong: wrong.into(), right: right.into() }
+        let (key, wrong, right) = (key.into(), wrong.into(), right.into());
+        Self { kind: Trouble::ConfigValue, origin, key, wrong, right }
+    }
+
+    /// The same as another kind than a value that means nothing.
+    pub(crate) fn of_kind(self, kind: Trouble) -> Self {
+        Self { kind, ..self }
     }
 }
 
@@ -84,6 +94,8 @@ impl std::error::Error for ConfigError {}
 /// Something in a configuration that has no effect, or not the one it seems to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
+    /// What kind of thing it is.
+    pub kind: Trouble,
     /// Where it stands.
     pub origin: Origin,
     /// What to know about it.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{ADDRESS_WANTED, Config, ConfigError, ConfigFile, Origin, ReferenceFiles, Warning};
 use super::{address_of, check, text};
 use crate::server::ini;
+use crate::server::trouble::Trouble;
 
 /// The configuration's name inside a data folder.
 pub const FILE_NAME: &str = "station.toml";
@@ -181,22 +182,40 @@ fn read_file(path: &Path) -> Result<Layer, ConfigError> {
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => {
             refuse("config file not found".to_owned(), "`dims init` writes one")
+                .of_kind(Trouble::ConfigMissing)
         }
-        _ => refuse(format!("config file cannot be read: {error}"), ""),
+        _ => refuse(format!("config file cannot be read: {error}"), "")
+            .of_kind(Trouble::ConfigUnreadable),
     };
     let facts = std::fs::metadata(path).map_err(unreadable)?;
     if !facts.is_file() || facts.len() > FILE_BYTES_MAX {
-        return Err(refuse("not a config file".to_owned(), "a text file of at most 1 MiB"));
+        let error = refuse("not a config file".to_owned(), "a text file of at most 1 MiB");
+        return Err(error.of_kind(Trouble::ConfigNoFile));
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| refuse("config file is not UTF-8 text".to_owned(), ""))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let at = |line, column| Origin::File { path: path.to_owned(), line, column };
+    let text = match std::str::from_utf8(&bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let line = valid.iter().fold(1, |line, byte| line + u32::from(*byte == b'\n'));
+            let wrong = "config file is not UTF-8 text";
+            return Err(
+                ConfigError::new(at(line, 1), "", wrong, "").of_kind(Trouble::ConfigNotText)
+            );
+        }
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if is_ini(path, text) {
         return ini::read(path, text);
     }
-    let at = |line, column| Origin::File { path: path.to_owned(), line, column };
-    let mut layer = text::read(text, at)?;
+    let mut layer = text::read(text, at).map_err(|error| {
+        if !has_ini_section(text) {
+            return error;
+        }
+        let right = "this reads like the reference's ini: let its name end in .ini".to_owned();
+        ConfigError { right, ..error }.of_kind(Trouble::ConfigMixed)
+    })?;
     layer.anchor(path);
     Ok(layer)
 }
@@ -206,8 +225,12 @@ fn is_ini(path: &Path, text: &str) -> bool {
     match path.extension().and_then(|ending| ending.to_str()) {
         Some("ini" | "cfg") => true,
         Some("toml") => false,
-        _ => text.lines().any(|line| matches!(line.trim_end(), "[database]" | "[redis]")),
+        _ => has_ini_section(text),
     }
+}
+
+fn has_ini_section(text: &str) -> bool {
+    text.lines().any(|line| matches!(line.trim_end(), "[database]" | "[redis]"))
 }
 
 fn from_env(env: &dyn Fn(&str) -> Option<String>) -> Result<Layer, ConfigError> {

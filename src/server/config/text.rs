@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::error::nearest;
 use super::load::Layer;
 use super::{ConfigError, ConfigFile, Origin};
+use crate::server::trouble::Trouble;
 
 /// A key and the bytes that it and its value take.
 struct Place {
@@ -27,14 +28,18 @@ pub(super) fn read(text: &str, at: impl Fn(u32, u32) -> Origin) -> Result<Layer,
         Err(error) => {
             let start = error.span().map_or(0, |span| span.start);
             let wrong = format!("not TOML: {}", error.message().replace('\n', ", "));
-            return Err(ConfigError::new(origin(start), "", lower_first(&wrong), ""));
+            let twice = error.message().contains("duplicate");
+            let kind = if twice { Trouble::ConfigDuplicate } else { Trouble::ConfigSyntax };
+            let error = ConfigError::new(origin(start), "", lower_first(&wrong), "");
+            return Err(error.of_kind(kind));
         }
     };
     let misfit = |error: toml::de::Error| {
         let span = error.span().unwrap_or(0..0);
         let key = place_of(&places, &span).map_or("", |place| place.key.as_str());
         let (wrong, right) = explain(error.message(), key);
-        ConfigError::new(origin(span.start), key, wrong, right)
+        let kind = kind_of(error.message(), key);
+        ConfigError::new(origin(span.start), key, wrong, right).of_kind(kind)
     };
     toml::from_str::<ConfigFile>(text).map_err(misfit)?;
     let table = toml::from_str(text).map_err(misfit)?;
@@ -92,6 +97,20 @@ fn explain(message: &str, key: &str) -> (String, String) {
         other => format!("expected {}", other.strip_prefix("one of ").unwrap_or(other)),
     };
     (wrong, right)
+}
+
+fn kind_of(message: &str, key: &str) -> Trouble {
+    if message.starts_with("unknown field") {
+        let nested = key.contains('.');
+        return if nested { Trouble::ConfigUnknownKey } else { Trouble::ConfigUnknownSection };
+    }
+    match message.split_once(':') {
+        Some(("invalid type", _)) => Trouble::ConfigType,
+        Some(("invalid value", rest)) if rest.trim_start().starts_with("integer") => {
+            Trouble::ConfigRange
+        }
+        _ => Trouble::ConfigValue,
+    }
 }
 
 /// `wanted` lists what the section knows, each word in backticks.

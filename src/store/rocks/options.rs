@@ -9,7 +9,7 @@ use rocksdb::{
 };
 
 use super::RocksSettings;
-use crate::store::columns::{self, Preset};
+use crate::store::columns::{self, Column, Preset};
 
 /// One flush and one compaction at a time: shards need the cores.
 const BACKGROUND_JOBS: c_int = 2;
@@ -32,20 +32,41 @@ const BLOOM_BITS: f64 = 10.0;
 /// then can its format be read and named.
 pub(super) fn open(path: &Path, settings: &RocksSettings) -> Result<DB, Error> {
     let options = whole(settings);
+    DB::open_cf_descriptors(&options, path, families(path, settings, &options, columns::ALL)?)
+}
+
+/// Opens the families that are there, and writes nothing.
+pub(super) fn open_for_reading(path: &Path, settings: &RocksSettings) -> Result<DB, Error> {
+    let mut options = whole(settings);
+    options.create_if_missing(false);
+    options.create_missing_column_families(false);
+    let families = families(path, settings, &options, [])?;
+    DB::open_cf_descriptors_read_only(&options, path, families, false)
+}
+
+/// `wanted` and whatever is there.
+fn families(
+    path: &Path,
+    settings: &RocksSettings,
+    options: &Options,
+    wanted: impl IntoIterator<Item = Column>,
+) -> Result<Vec<ColumnFamilyDescriptor>, Error> {
     let cache = Cache::new_lru_cache(settings.block_cache_bytes)?;
     let mut families: Vec<(String, Preset)> =
-        columns::ALL.iter().map(|column| (column.name.to_owned(), column.preset)).collect();
+        wanted.into_iter().map(|column| (column.name.to_owned(), column.preset)).collect();
     if path.join("CURRENT").exists() {
-        for name in DB::list_cf(&options, path)? {
+        for name in DB::list_cf(options, path)? {
             if !families.iter().any(|(known, _)| *known == name) {
-                families.push((name, Preset::Tiny));
+                let known = columns::ALL.iter().find(|column| column.name == name);
+                let preset = known.map_or(Preset::Tiny, |column| column.preset);
+                families.push((name, preset));
             }
         }
     }
-    let families = families
+    Ok(families
         .into_iter()
-        .map(|(name, preset)| ColumnFamilyDescriptor::new(name, family(preset, settings, &cache)));
-    DB::open_cf_descriptors(&options, path, families)
+        .map(|(name, preset)| ColumnFamilyDescriptor::new(name, family(preset, settings, &cache)))
+        .collect())
 }
 
 fn whole(settings: &RocksSettings) -> Options {
