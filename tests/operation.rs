@@ -129,7 +129,8 @@ fn names_and_bounds_change_without_a_restart_and_what_cannot_is_named() {
 
 #[test]
 fn waits_that_become_shorter_hold_for_what_waits_already() {
-    let (station, service) = serviced("[limits]\nlogin_ms_max = 3600000\n", &["--shards", "2"]);
+    let settings = "[limits]\nlogin_ms_max = 3600000\nidle_ms_max = 3600000\n";
+    let (station, service) = serviced(settings, &["--shards", "2"]);
     let mut stranger = station.connect(&Person::new(), Form::Mtp);
     stranger.ping();
     station.write_settings("[limits]\nlogin_ms_max = 50\n");
@@ -154,13 +155,17 @@ fn a_broken_file_changes_nothing_and_is_reported_with_its_line() {
         assert_eq!(asked(&mut client, "helper"), ALICE);
         assert_eq!(asked(&mut client, "x"), Value::Null);
     }
+    fs::remove_file(station.data_dir().join("station.toml")).unwrap();
+    service.reload(&station);
+    assert_eq!(asked(&mut client, "helper"), ALICE);
     let log = log_at_the_end(&mut station);
-    assert_eq!(log.matches("settings stay as they are").count(), 4, "{log}");
+    assert_eq!(log.matches("settings stay as they are").count(), 5, "{log}");
     for part in [
         "data/station.toml:4:1: limits.idle_msmax: unknown key; did you mean `idle_ms_max`?",
         "data/station.toml:3:1: ans.x: not an ID",
         "log.dir ",
         "data/station.toml:4:1: log.level: not a log level",
+        "data/station.toml: the config file is gone",
     ] {
         assert!(log.contains(part), "{part:?} in {log}");
     }

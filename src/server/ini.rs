@@ -11,13 +11,18 @@ use super::trouble::Trouble;
 const ROOT: &str = "/var/.dim";
 /// `%(name)s` may lead to another; the reference gives up at the same depth.
 const REFERENCES_DEEP_MAX: usize = 10;
+/// The section of keys for all sections.
+const DEFAULT: &str = "DEFAULT";
 
 /// One `key = value` and the line it stands on.
+#[derive(Clone)]
 struct Item {
     section: String,
     key: String,
     value: String,
     line: u32,
+    /// Said in `[DEFAULT]`, where it may be for another section.
+    inherited: bool,
 }
 
 /// Sections that other programs of the reference read.
@@ -37,6 +42,7 @@ const OTHERS: &[(&str, &[&str], &str)] = &[
 pub(crate) fn read(path: &Path, text: &str) -> Result<Layer, ConfigError> {
     let at = |line| Origin::File { path: path.to_owned(), line, column: 1 };
     let (sections, mut items) = parse(text, &at)?;
+    inherit(&sections, &mut items);
     resolve(&mut items, &at)?;
     let mut layer = Layer::default();
     refuse_own_sections(&sections, &at)?;
@@ -137,7 +143,7 @@ fn warn_of_sections(
             .collect();
         let keys = if keys.is_empty() { String::new() } else { format!(" ({})", keys.join(", ")) };
         let (kind, text) = match section.as_str() {
-            "database" | "station" | "ans" | "neighbors" => continue,
+            "database" | "station" | "ans" | "neighbors" | DEFAULT => continue,
             "redis" => {
                 let text = format!("[redis]{keys} is not needed: mail is kept in the data folder");
                 (Trouble::IniUnused, text)
@@ -158,6 +164,7 @@ fn warn_of_sections(
 /// in a section of another program.
 fn warn_of_key(item: &Item, origin: Origin, layer: &mut Layer) {
     let known = match item.section.as_str() {
+        _ if item.inherited => true,
         "database" | "station" | "neighbors" => false,
         other => OTHERS
             .iter()
@@ -167,6 +174,23 @@ fn warn_of_key(item: &Item, origin: Origin, layer: &mut Layer) {
     if !known {
         let text = format!("[{}] {}: unknown key, has no effect", item.section, item.key);
         layer.warnings.push(Warning { kind: Trouble::IniUnknown, origin, text });
+    }
+}
+
+/// What `[DEFAULT]` says holds in every section that does not say otherwise. Not as an ANS name: nobody
+/// means that.
+fn inherit(sections: &Sections, items: &mut Vec<Item>) {
+    for section in ["database", "station", "neighbors"] {
+        let lacks =
+            |key: &str| !items.iter().any(|item| item.section == section && item.key == key);
+        let inherited: Vec<Item> = items
+            .iter()
+            .filter(|item| item.section == DEFAULT && lacks(&item.key))
+            .map(|item| Item { section: section.to_owned(), inherited: true, ..item.clone() })
+            .collect();
+        if sections.iter().any(|(name, _)| name == section) {
+            items.extend(inherited);
+        }
     }
 }
 
@@ -235,17 +259,25 @@ fn item(said: &str, section: &str, line: u32) -> Result<Item, (&'static str, &'s
         key: key.trim().to_lowercase(),
         value: value.trim().to_owned(),
         line,
+        inherited: false,
     })
 }
 
-/// Puts in what `%(key)s` names, out of the same section; `%%` is a percent sign.
+/// Puts in what `%(key)s` names, out of the same section or `[DEFAULT]`; `%%` is a percent sign.
 fn resolve(items: &mut [Item], at: &dyn Fn(u32) -> Origin) -> Result<(), ConfigError> {
     let known: BTreeMap<(String, String), String> = items
         .iter()
         .map(|item| ((item.section.clone(), item.key.clone()), item.value.clone()))
         .collect();
-    for item in items.iter_mut().filter(|item| item.value.contains('%')) {
-        let look = |key: &str| known.get(&(item.section.clone(), key.to_lowercase())).cloned();
+    // A password of a section without effect may be as it likes.
+    let used = |item: &&mut Item| {
+        matches!(item.section.as_str(), "database" | "station" | "ans" | "neighbors")
+    };
+    for item in items.iter_mut().filter(|item| item.value.contains('%')).filter(used) {
+        let look = |key: &str| {
+            let of = |section: &str| known.get(&(section.to_owned(), key.to_lowercase()));
+            of(&item.section).or_else(|| of(DEFAULT)).cloned()
+        };
         item.value = filled(&item.value, &look, REFERENCES_DEEP_MAX).ok_or_else(|| {
             let key = format!("{}.{}", item.section, item.key);
             let right = "`%%` is a percent sign, `%(key)s` another key of the section";
@@ -352,6 +384,34 @@ stats_listner = a@b
                 "c.ini: [station] has no id, so the identity in the data folder is taken, or made",
             ]
         );
+    }
+
+    #[test]
+    fn keys_for_all_sections_are_inherited() {
+        let text = "[DEFAULT]\nbase = /data\nport = 9400\n[database]\nroot = %(base)s/.dim\n\
+                    [station]\nid = x\nport = 1\n[neighbors]\n[redis]\npassword = 100%\n";
+        let layer = read(Path::new("c.ini"), text).unwrap();
+        assert_eq!(layer.table["data_dir"].as_str(), Some("/data/.dim"));
+        assert_eq!(layer.table["listen"]["port"].as_integer(), Some(1));
+        let said: Vec<String> = layer.warnings.iter().map(ToString::to_string).collect();
+        let redis = "[redis] (password) is not needed: mail is kept in the data folder";
+        assert_eq!(said, [format!("c.ini:10:1: {redis}")]);
+        let layer = read(Path::new("c.ini"), &text.replace("port = 1\n", "")).unwrap();
+        assert_eq!(layer.table["listen"]["port"].as_integer(), Some(9400));
+        assert_eq!(layer.origins["listen.port"].to_string(), "c.ini:3:1");
+    }
+
+    #[test]
+    fn the_references_defaults_are_the_references() {
+        let layer = read(Path::new("c.ini"), "[station]\nid = x\n").unwrap();
+        let reference = layer.reference.unwrap();
+        assert_eq!(reference.public, Path::new("/var/.dim/public"));
+        assert_eq!(reference.protected, Path::new("/var/.dim/protected"));
+        assert_eq!(reference.private, Path::new("/var/.dim/private"));
+        assert_eq!(layer.table["listen"]["host"].as_str(), Some("0.0.0.0"));
+        for key in ["ans", "neighbors"] {
+            assert!(!layer.table.contains_key(key), "{key}");
+        }
     }
 
     #[test]

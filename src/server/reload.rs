@@ -43,6 +43,10 @@ impl Settings {
 
     fn take(&mut self) -> Result<(impl Fn() -> Letter + use<>, Changes), String> {
         let loaded = Config::load(&self.args).map_err(|error| error.to_string())?;
+        // Defaults in place of a file that is gone for a moment would be nobody's wish.
+        if let Some(file) = self.loaded.file.as_ref().filter(|_| loaded.file != self.loaded.file) {
+            return Err(format!("{}: the config file is gone", file.display()));
+        }
         let ans = Arc::new(start::ans(&loaded.config).map_err(|error| error.to_string())?);
         let policy = Arc::new(start::policy(&loaded.config));
         if let Some(tls) = &self.tls {

@@ -490,3 +490,49 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::account::Account;
+    use crate::crypto::key::{OpenKey, SignKey};
+    use crate::proto::meta::MetaKind;
+
+    fn station() -> Station {
+        let (sign, open) = (SignKey::generate_ecc().unwrap(), OpenKey::generate(2048).unwrap());
+        let profile = serde_json::Map::new();
+        let made = Account::create(MetaKind::Mkm, 2, Some("s"), sign, open, 1e9, profile).unwrap();
+        Station {
+            id: made.id().clone(),
+            meta: made.meta().to_map(),
+            visa: made.document().unwrap().to_map(),
+            sign: made.sign_key().clone(),
+            open: made.message_keys().to_vec(),
+        }
+    }
+
+    #[test]
+    fn another_policy_holds_for_what_waits_already() {
+        let (index, ring) = (ShardIndex(0), Ring::new(1));
+        let (station, policy) = (Arc::new(station()), Arc::new(Policy::default()));
+        let ans = |id: &str| Arc::new(Ans::new([("helper".to_owned(), Id::parse(id).unwrap())]));
+        let (one, two) =
+            ("a@2PVvMPm1j74HFWAGnDSZFkLsbEgM3KCGkTR", "b@2PVvMPm1j74HFWAGnDSZFkLsbEgM3KCGkTR");
+        let mut shard = Shard::new(index, ring, station, policy.clone(), ans(one), 0);
+        assert_eq!(shard.names.read("helper").unwrap().as_str(), one);
+        shard.due_mail.extend([(1_200, Ticket(1)), (1_500, Ticket(2)), (1_600, Ticket(3))]);
+        shard.due_conns.insert((9_000, ConnId(7)), ());
+        let reload = |acknowledge_ms, id| Input::Reload {
+            policy: Arc::new(Policy { acknowledge_ms, ..Policy::clone(&policy) }),
+            ans: ans(id),
+        };
+        let now = Now { mono_ms: 1_100, wall_us: 0 };
+        shard.handle(now, reload(60_000, one), &mut Vec::new());
+        let due = |shard: &Shard| shard.due_mail.iter().map(|(due, _)| *due).collect::<Vec<_>>();
+        assert_eq!(due(&shard), [1_200, 1_500, 1_600], "nothing waits longer than was said");
+        assert_eq!(shard.next_deadline(), Some(1_100), "every connection is looked at");
+        shard.handle(now, reload(200, two), &mut Vec::new());
+        assert_eq!(due(&shard), [1_200, 1_300, 1_300], "still in order");
+        assert_eq!(shard.names.read("helper").unwrap().as_str(), two, "the old name is forgotten");
+    }
+}
