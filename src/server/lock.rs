@@ -4,16 +4,19 @@
 //! a second start every ten seconds, as cron makes it, must leave no trace.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
 /// The file's name in the data folder.
 pub const FILE_NAME: &str = "dims.pid";
 /// A number and the end of its line.
-const FILE_BYTES_MAX: u64 = 32;
+const FILE_BYTES_MAX: usize = 32;
+/// A station that was killed is taken down meanwhile, and whoever only looks is through.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Held for as long as a station runs; the system lets go of it however the process ends.
 #[derive(Debug)]
@@ -42,7 +45,13 @@ impl FolderLock {
             .mode(0o600)
             .open(path)
             .map_err(LockError::File)?;
-        lock(&mut file)?;
+        let until = Instant::now() + PATIENCE;
+        while let Err(error) = lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if !matches!(error, LockError::Running(_)) || Instant::now() > until {
+                return Err(error);
+            }
+            std::thread::sleep(PATIENCE / 20);
+        }
         file.set_len(0).map_err(LockError::File)?;
         writeln!(file, "{}", std::process::id()).map_err(LockError::File)?;
         Ok(Self { _file: file })
@@ -52,19 +61,20 @@ impl FolderLock {
 /// Who runs in the folder: an error if it cannot be told, and nothing is changed.
 pub fn look(data_dir: &Path) -> Result<(), LockError> {
     match File::open(data_dir.join(FILE_NAME)) {
-        Ok(mut file) => lock(&mut file),
+        Ok(file) => lock(&file, FlockOperation::NonBlockingLockShared),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(LockError::File(error)),
     }
 }
 
-fn lock(file: &mut File) -> Result<(), LockError> {
-    match flock(&*file, FlockOperation::NonBlockingLockExclusive) {
+fn lock(file: &File, how: FlockOperation) -> Result<(), LockError> {
+    match flock(file, how) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut text = String::new();
-            let read = file.take(FILE_BYTES_MAX).read_to_string(&mut text);
-            Err(LockError::Running(read.ok().and_then(|_| text.trim().parse().ok())))
+            let mut bytes = [0; FILE_BYTES_MAX];
+            let text = file.read_at(&mut bytes, 0).ok().and_then(|length| bytes.get(..length));
+            let text = text.and_then(|bytes| std::str::from_utf8(bytes).ok());
+            Err(LockError::Running(text.and_then(|text| text.trim().parse().ok())))
         }
         Err(error) => Err(LockError::File(error.into())),
     }

@@ -131,10 +131,10 @@ troubles! {
         "a short name in the ini that the reference leaves out as well"
         "choose another name, or take it out";
     IniNoRoot Warning "ini-no-root"
-        "the ini does not say `root` in [database], so it is the reference's default"
+        "the ini does not say `[database] root`, so it is the reference's default"
         "set `root` in [database] if the files are elsewhere";
     IniNoId Warning "ini-no-id"
-        "the ini does not say `id` in [station]; the reference would not start"
+        "the ini does not say `[station] id`; the reference would not start"
         "set `id` in [station]; without it the station has the identity in its data folder";
 
     FolderNotAFolder Fault "folder-not-a-folder"
