@@ -105,7 +105,8 @@ fn of_data(dir: &Path, by: &str) -> Vec<Finding> {
 /// Root may write anywhere, and what it writes the service's own user cannot read any more.
 fn of_owner(owner: u32, asker: u32, what: &dyn Fn(&str) -> String) -> Option<Finding> {
     let said = format!("belongs to user {owner}, and you are user {asker}");
-    let remedy = format!("`setpriv --reuid={owner} --clear-groups dims …`, or sudo -u");
+    let remedy =
+        format!("run the station, and this check, as that user: `sudo -u '#{owner}' dims …`");
     (owner != asker).then(|| found(Trouble::FolderForeign, what(&said)).by(remedy))
 }
 
