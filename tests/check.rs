@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 use dim::server::lock::FolderLock;
 use dim::server::trouble::{Trouble, Weight};
 use kit::{PATIENCE, Station};
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -290,6 +291,27 @@ const SETTINGS: &[Case] = &[
         Make::Toml("[mail]\nexpiry_days = 0\n"),
         "a.toml:2:1: mail.expiry_days: out of bounds: 0",
         "expected 1 to 3650",
+    ),
+    case(
+        Trouble::TlsUnusable,
+        Make::Toml("[tls]\ncertificate = \"none.pem\"\nkey = \"none.pem\"\n"),
+        "none.pem",
+        "",
+    ),
+    case(
+        Trouble::TlsExpired,
+        Make::Do(|place| {
+            let mut asked = CertificateParams::new(vec!["station.example".to_owned()]).unwrap();
+            asked.not_after = date_time_ymd(2020, 1, 1);
+            let key = KeyPair::generate().unwrap();
+            let made = asked.self_signed(&key).unwrap();
+            place.write("chain.pem", made.pem());
+            place.write("key.pem", key.serialize_pem());
+            place.write("a.toml", "[tls]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"\n");
+            (None, flags(&["--config=a.toml", "--data-dir=data", "--port=0"]))
+        }),
+        "tls.certificate (a.toml:2:1) has expired on 2020-01-01",
+        "SIGHUP",
     ),
     case(
         Trouble::MailBelowMessage,

@@ -327,7 +327,7 @@ fn no_start_without_the_stations_own_keys() {
         let output = dims(&station, line);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let said = String::from_utf8_lossy(&output.stderr);
-        let wrong = format!("{}: No such file", secret.display());
+        let wrong = format!("{}: no such file", secret.display());
         assert!(said.contains(&wrong) && said.contains("put the keys of "), "{said}");
         assert!(output.stdout.is_empty(), "nothing is announced: {output:?}");
         assert!(before == picture(&station.data_dir().join("public")), "nothing was written");

@@ -64,6 +64,8 @@ pub struct FolderError {
 pub enum Fault {
     /// The system does not give or take it. The operator's to mend.
     Io(io::Error),
+    /// It is not there.
+    Missing,
     /// It is a folder, a pipe or another thing that is no file.
     NotAFile,
     /// It is longer than [`FILE_BYTES_MAX`].
@@ -90,6 +92,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => error.fmt(f),
+            Self::Missing => write!(f, "no such file"),
             Self::NotAFile => write!(f, "not a file"),
             Self::TooLong => write!(f, "longer than {} MiB", FILE_BYTES_MAX >> 20),
             Self::Json(error) => error.fmt(f),
@@ -249,10 +252,7 @@ impl Folder {
     /// The whole account of an ID that can sign: keys, meta and documents, all of them sound. A
     /// group is signed for by its founder: the one given, or the one in its bulletin.
     pub fn account(&self, id: &Id, founder: Option<&Id>) -> Done<Account> {
-        let missing = |path: PathBuf| FolderError {
-            path,
-            fault: Fault::Io(io::Error::from(io::ErrorKind::NotFound)),
-        };
+        let missing = |path: PathBuf| FolderError { path, fault: Fault::Missing };
         let meta = self.meta(id)?.ok_or_else(|| missing(self.meta_path(id)))?;
         let documents = self.documents(&meta)?.into_iter().collect::<Done<Vec<_>>>()?;
         let signer = match (id.is_group(), founder) {

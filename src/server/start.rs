@@ -92,14 +92,10 @@ impl fmt::Display for StartError {
             Self::Identity(error) => {
                 write!(f, "no identity to start with: {error}")?;
                 match error {
-                    IdentityError::File(FolderError { fault: Fault::Io(error), .. })
-                        if error.kind() == io::ErrorKind::NotFound =>
-                    {
-                        f.write_str(
-                            "; put the keys of the station's ID there, from a backup or from the \
+                    IdentityError::File(FolderError { fault: Fault::Missing, .. }) => f.write_str(
+                        "; put the keys of the station's ID there, from a backup or from the \
                              station that it comes from, or let station.id name another one",
-                        )
-                    }
+                    ),
                     _ => Ok(()),
                 }
             }

@@ -230,6 +230,12 @@ troubles! {
     AddressUnusable Fault "address-unusable"
         "the address cannot be listened on for another reason"
         "see what the system says; IPv6 may be switched off";
+    TlsUnusable Fault "tls-unusable"
+        "the certificate or its key cannot be used"
+        "a chain in PEM, the station's own first, and the private key of that one";
+    TlsExpired Warning "tls-expired"
+        "the certificate has expired, expires soon, or is not valid yet"
+        "renew it and send the station SIGHUP";
     UringDenied Fault "uring-denied"
         "this machine grants no io_uring"
         "allow io_uring_setup, io_uring_enter and io_uring_register";

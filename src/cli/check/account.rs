@@ -16,8 +16,8 @@ use crate::proto::id::Id;
 use crate::proto::meta::Meta;
 use crate::server::config::Config;
 use crate::server::identity::{ID_FILE, folder_of};
-use crate::server::trouble::Trouble;
 use crate::server::lock;
+use crate::server::trouble::Trouble;
 
 /// Others may read a file.
 const MODE_OTHERS: u32 = 0o077;

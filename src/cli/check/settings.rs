@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use super::{Finding, fine, found, set_by};
 use crate::proto::id::Id;
 use crate::server::config::{Config, Loaded};
+use crate::server::tls::Tls;
 use crate::server::trouble::Trouble;
 
 /// Others may write.
@@ -23,6 +25,7 @@ pub(super) fn look(loaded: &Loaded, findings: &mut Vec<Finding>) {
     findings.extend(warnings.map(|warning| found(warning.kind, warning.to_string())));
     findings.extend(of_limits(loaded));
     findings.extend(of_hosts(loaded));
+    findings.extend(of_tls(loaded));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let shards = loaded.config.shards;
     if usize::from(shards) > cores {
@@ -33,6 +36,23 @@ pub(super) fn look(loaded: &Loaded, findings: &mut Vec<Finding>) {
         let what = format!("store.sync{} is false", set_by(loaded, "store.sync"));
         findings.push(found(Trouble::StoreUnsynced, what));
     }
+}
+
+fn of_tls(loaded: &Loaded) -> Option<Finding> {
+    let validity = match Tls::load(&loaded.config.tls) {
+        Ok(None) => return None,
+        Ok(Some((_, validity))) => validity,
+        Err(mut error) => {
+            let remedy = std::mem::take(&mut error.right);
+            return Some(found(Trouble::TlsUnusable, error.to_string()).by(remedy));
+        }
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let by = set_by(loaded, "tls.certificate");
+    Some(match validity.fault_at(i64::try_from(now.as_secs()).unwrap_or(i64::MAX)) {
+        None => fine("tls.certificate and tls.key fit each other"),
+        Some(what) => found(Trouble::TlsExpired, format!("tls.certificate{by} {what}")),
+    })
 }
 
 fn of_file(path: &Path) -> Finding {
