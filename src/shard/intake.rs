@@ -80,6 +80,8 @@ impl Shard {
                 Err(error) => {
                     tracing::debug!(%conn, %error, "closing: not a framing we know");
                     self.stats.refused_frames += 1;
+                    let last_words = error.last_words(session.deframer.framing());
+                    self.send(conn, Bytes::from_static(last_words), out);
                     return self.close(conn, Close::Framing, out);
                 }
             }

@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(deframer.next_event(), Err(WireError::UpgradeTooLong));
         let mut deframer = fed(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n", limits);
         assert_eq!(deframer.next_event(), Err(WireError::NotAnUpgrade));
-        assert!(WireError::NotAnUpgrade.last_words().starts_with(b"HTTP/1.1 400 "));
+        assert!(WireError::NotAnUpgrade.last_words(None).starts_with(b"HTTP/1.1 400 "));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::event::Framing;
 use super::upgrade::NOT_AN_UPGRADE;
 
 /// What the peer did wrong. The stream is lost after it: close the connection.
@@ -44,7 +45,7 @@ impl WireError {
     /// Bytes that tell the peer what it did, for a station that is polite before it closes: an
     /// HTTP answer or a WebSocket CLOSE frame, empty where the framing has no word for it. The
     /// reference says nothing, so silence is always right.
-    pub fn last_words(&self) -> &'static [u8] {
+    pub fn last_words(&self, framing: Option<Framing>) -> &'static [u8] {
         match self {
             Self::NotAnUpgrade | Self::UpgradeTooLong => NOT_AN_UPGRADE,
             Self::ReservedBits
@@ -53,7 +54,9 @@ impl WireError {
             | Self::LooseContinuation
             | Self::MessageInside => b"\x88\x02\x03\xea", // 1002: protocol error
             Self::NotUtf8 => b"\x88\x02\x03\xef", // 1007: payload inconsistent with its type
-            // Not only WebSocket announces too much, and there 1009 would be noise.
+            Self::FrameTooLong { .. } if framing == Some(Framing::WebSocket) => {
+                b"\x88\x02\x03\xf1" // 1009: message too big
+            }
             Self::FrameTooLong { .. }
             | Self::UpgradeRefused
             | Self::Masked

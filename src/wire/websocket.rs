@@ -16,15 +16,21 @@ use crate::base::random::split_mix;
 /// Opcode of the frames that the station sends: browsers read only texts.
 pub const TEXT: u8 = 1;
 
-/// Opcode of the frames that clients send.
+/// Opcode of frames of any bytes: those that clients send.
 pub const BINARY: u8 = 2;
 
 /// Opcode of the frame that ends a connection.
 pub const CLOSE: u8 = 8;
 
+/// Opcode of the answer to a PING frame.
+pub const PONG: u8 = 10;
+
 const CONTINUATION: u8 = 0;
 const PING: u8 = 9;
-const PONG: u8 = 10;
+
+/// Statuses of CLOSE frames: the peer breaks the rules; a text is not UTF-8.
+const PROTOCOL_ERROR: u16 = 1002;
+const INCONSISTENT: u16 = 1007;
 
 /// Answers the word `PING`.
 const WORD_PONG: &[u8] = b"PONG";
@@ -138,36 +144,123 @@ impl Masks {
     }
 }
 
+/// What a peer says: a whole message, or a control frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// A message that is valid UTF-8.
+    Text(Bytes),
+    /// A message of any bytes.
+    Binary(Bytes),
+    /// To be answered by [`control`] with [`PONG`] and the same bytes.
+    Ping(Bytes),
+    /// An answer, or a sign of life.
+    Pong,
+    /// The connection is to be closed, after these bytes: a whole frame.
+    Close(Bytes),
+}
+
+/// RFC 6455 by itself, without the words that the station reads out of messages.
+#[derive(Debug)]
+pub struct Reader {
+    limits: DeframeLimits,
+    buffer: Buffer,
+    frames: Frames,
+}
+
+impl Reader {
+    /// A reader of what follows the upgrade.
+    pub fn new(limits: DeframeLimits) -> Self {
+        Self { limits, buffer: Buffer::default(), frames: Frames::default() }
+    }
+
+    /// Add bytes that were read.
+    pub fn feed(&mut self, bytes: Bytes) {
+        self.buffer.push(bytes);
+    }
+
+    /// What was said next; none until more bytes are fed. Nothing is to be read after an error or
+    /// a [`Said::Close`].
+    pub fn next_said(&mut self) -> Result<Option<Said>, WireError> {
+        self.frames.next_said(&mut self.buffer, &self.limits)
+    }
+}
+
 /// One connection's frames.
 #[derive(Debug, Default)]
-pub(super) struct Stream {
+struct Frames {
     /// Whether we are the client, whose frames are masked.
     masks: Option<Masks>,
     /// The message of which only the beginning has come.
     joining: Option<Joining>,
-    /// Whether the client has ever acknowledged something: then it will acknowledge everything.
-    pub(super) acknowledges: bool,
 }
 
 #[derive(Debug)]
 struct Joining {
     text: bool,
     payload: Vec<u8>,
+    /// Bytes of the payload that are UTF-8.
+    checked: usize,
 }
 
-impl Stream {
-    /// The stream of a client.
-    pub(super) fn client(masks: Masks) -> Self {
-        Self { masks: Some(masks), ..Self::default() }
+impl Joining {
+    fn add(&mut self, payload: &[u8]) -> Result<(), WireError> {
+        self.payload.extend_from_slice(payload);
+        if !self.text {
+            return Ok(());
+        }
+        match std::str::from_utf8(self.payload.get(self.checked..).unwrap_or_default()) {
+            Ok(_) => self.checked = self.payload.len(),
+            // A character may be cut between two frames.
+            Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
+            Err(_) => return Err(WireError::NotUtf8),
+        }
+        Ok(())
     }
 
-    pub(super) fn step(
+    fn end(self) -> Result<Said, WireError> {
+        match (self.text, self.checked == self.payload.len()) {
+            (false, _) => Ok(Said::Binary(self.payload.into())),
+            (true, true) => Ok(Said::Text(self.payload.into())),
+            (true, false) => Err(WireError::NotUtf8),
+        }
+    }
+}
+
+impl Frames {
+    /// A short frame to the peer.
+    fn short(&mut self, opcode: u8, payload: &[u8]) -> Bytes {
+        match &mut self.masks {
+            Some(masks) => encode_masked(opcode, payload, masks.draw()),
+            None => control(opcode, payload),
+        }
+    }
+
+    fn next_said(
         &mut self,
         buffer: &mut Buffer,
         limits: &DeframeLimits,
-    ) -> Result<Step, WireError> {
+    ) -> Result<Option<Said>, WireError> {
+        while let Some((head, payload)) = self.next_frame(buffer, limits)? {
+            let said = match head.opcode {
+                CLOSE => Some(Said::Close(self.short(CLOSE, &close_status(&payload)))),
+                PING => Some(Said::Ping(payload)),
+                PONG => Some(Said::Pong),
+                _ => self.on_data(&head, payload)?,
+            };
+            if said.is_some() {
+                return Ok(said);
+            }
+        }
+        Ok(None)
+    }
+
+    fn next_frame(
+        &self,
+        buffer: &mut Buffer,
+        limits: &DeframeLimits,
+    ) -> Result<Option<(Head, Bytes)>, WireError> {
         let Some(head) = parse_head(buffer.view())? else {
-            return Ok(Step::NeedBytes);
+            return Ok(None);
         };
         self.check_order(&head)?;
         if self.masks.is_some() && head.mask.is_some() {
@@ -186,20 +279,10 @@ impl Stream {
         };
         let head_len = usize::from(head.head_len);
         if buffer.len() < head_len + len {
-            return Ok(Step::NeedBytes);
+            return Ok(None);
         }
         buffer.skip(head_len);
-        let payload = take_payload(buffer, len, head.mask);
-        match head.opcode {
-            CLOSE => Ok(Step::Last(Event::Close(self.frame(CLOSE, &close_status(&payload))))),
-            PING => Ok(Step::Event(Event::Reply(self.frame(PONG, &payload)))),
-            PONG => Ok(Step::Event(Event::Heartbeat)),
-            _ => self.on_data(&head, payload),
-        }
-    }
-
-    pub(super) fn is_joining(&self) -> bool {
-        self.joining.is_some()
+        Ok(Some((head, take_payload(buffer, len, head.mask))))
     }
 
     /// A message must end before the next one begins, and begin before it goes on.
@@ -211,33 +294,65 @@ impl Stream {
         }
     }
 
-    fn on_data(&mut self, head: &Head, payload: Bytes) -> Result<Step, WireError> {
-        let (text, payload) = match (self.joining.take(), head.fin) {
-            (None, true) => (head.opcode == TEXT, payload),
-            (None, false) => {
-                let text = head.opcode == TEXT;
-                self.joining = Some(Joining { text, payload: payload.to_vec() });
-                return Ok(Step::Again);
+    fn on_data(&mut self, head: &Head, payload: Bytes) -> Result<Option<Said>, WireError> {
+        let text = head.opcode == TEXT;
+        let mut joining = match (self.joining.take(), head.fin) {
+            (Some(joining), _) => joining,
+            (None, true) if !text => return Ok(Some(Said::Binary(payload))),
+            (None, true) if std::str::from_utf8(&payload).is_ok() => {
+                return Ok(Some(Said::Text(payload)));
             }
-            (Some(mut joining), fin) => {
-                joining.payload.extend_from_slice(&payload);
-                if !fin {
-                    self.joining = Some(joining);
-                    return Ok(Step::Again);
-                }
-                (joining.text, joining.payload.into())
-            }
+            (None, true) => return Err(WireError::NotUtf8),
+            (None, false) => Joining { text, payload: Vec::new(), checked: 0 },
         };
-        if text && std::str::from_utf8(&payload).is_err() {
-            return Err(WireError::NotUtf8);
+        joining.add(&payload)?;
+        if head.fin {
+            return joining.end().map(Some);
         }
-        Ok(Step::Event(self.on_message(payload)))
+        self.joining = Some(joining);
+        Ok(None)
+    }
+}
+
+/// One connection's messages and words.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    frames: Frames,
+    /// Whether the client has ever acknowledged something: then it will acknowledge everything.
+    pub(super) acknowledges: bool,
+}
+
+impl Stream {
+    /// The stream of a client.
+    pub(super) fn client(masks: Masks) -> Self {
+        let frames = Frames { masks: Some(masks), ..Frames::default() };
+        Self { frames, ..Self::default() }
+    }
+
+    pub(super) fn step(
+        &mut self,
+        buffer: &mut Buffer,
+        limits: &DeframeLimits,
+    ) -> Result<Step, WireError> {
+        Ok(match self.frames.next_said(buffer, limits)? {
+            None => Step::NeedBytes,
+            Some(Said::Close(answer)) => Step::Last(Event::Close(answer)),
+            Some(Said::Ping(payload)) => {
+                Step::Event(Event::Reply(self.frames.short(PONG, &payload)))
+            }
+            Some(Said::Pong) => Step::Event(Event::Heartbeat),
+            Some(Said::Text(body) | Said::Binary(body)) => Step::Event(self.on_message(body)),
+        })
+    }
+
+    pub(super) fn is_joining(&self) -> bool {
+        self.frames.joining.is_some()
     }
 
     fn on_message(&mut self, body: Bytes) -> Event {
         match body.as_ref() {
             b"" | b"PONG" | b"NOOP" | b"OK" => Event::Heartbeat,
-            b"PING" => Event::Reply(self.frame(TEXT, WORD_PONG)),
+            b"PING" => Event::Reply(self.frames.short(TEXT, WORD_PONG)),
             ack if ack.starts_with(ACK_WORD) => {
                 self.acknowledges = true;
                 text_key(ack)
@@ -245,17 +360,6 @@ impl Stream {
             }
             _ => Event::Message { ack: Ack::None, body },
         }
-    }
-}
-
-impl Stream {
-    /// A short frame to the peer.
-    fn frame(&mut self, opcode: u8, payload: &[u8]) -> Bytes {
-        if let Some(masks) = &mut self.masks {
-            return encode_masked(opcode, payload, masks.draw());
-        }
-        let len = u32::try_from(payload.len()).unwrap_or_default();
-        [&encode_head(opcode, len), payload].concat().into()
     }
 }
 
@@ -268,14 +372,28 @@ fn take_payload(buffer: &mut Buffer, len: usize, mask: Option<[u8; 4]>) -> Bytes
     payload.freeze()
 }
 
-/// The peer's status without its reason, as the reference model echoes it. One lone byte is no
-/// status.
+/// A whole control frame to the client. Its payload has at most [`CONTROL_BYTES_MAX`] bytes, as any
+/// that came in one.
+pub fn control(opcode: u8, payload: &[u8]) -> Bytes {
+    debug_assert!(payload.len() <= CONTROL_BYTES_MAX);
+    let len = u32::try_from(payload.len()).unwrap_or_default();
+    [&encode_head(opcode, len), payload].concat().into()
+}
+
+/// The peer's status without its reason, as the reference model echoes it, or what is wrong with
+/// either (RFC 6455, 7.4).
 fn close_status(payload: &[u8]) -> Vec<u8> {
-    match payload {
-        [] => Vec::new(),
-        [_] => 1002_u16.to_be_bytes().to_vec(),
-        [high, low, ..] => vec![*high, *low],
-    }
+    let answer = match payload.split_first_chunk() {
+        None if payload.is_empty() => return Vec::new(),
+        None => PROTOCOL_ERROR,
+        Some((status, reason)) => match u16::from_be_bytes(*status) {
+            status @ (1000..=1003 | 1007..=1014 | 3000..=4999) => {
+                if std::str::from_utf8(reason).is_ok() { status } else { INCONSISTENT }
+            }
+            _ => PROTOCOL_ERROR,
+        },
+    };
+    answer.to_be_bytes().to_vec()
 }
 
 #[cfg(test)]
@@ -374,6 +492,9 @@ mod tests {
         assert_eq!(only_error(&[b"\x09\x00"]), WireError::ControlFrame);
         assert_eq!(only_error(&[b"\x89\x7e"]), WireError::ControlFrame);
         assert_eq!(only_error(&[b"\x81\x02\xc3\x28"]), WireError::NotUtf8);
+        // As soon as it is known, or at the end.
+        assert_eq!(only_error(&[b"\x01\x02a\xc3", b"\x00\x01\x28"]), WireError::NotUtf8);
+        assert_eq!(only_error(&[b"\x01\x02a\xc3", b"\x80\x00"]), WireError::NotUtf8);
         let long = b"\x82\x7f\xff\xff\xff\xff\xff\xff\xff\xff";
         assert_eq!(only_error(&[long]), WireError::FrameTooLong { bytes: u64::MAX });
         // The sum counts, however short the frames are.
@@ -399,6 +520,12 @@ mod tests {
         let answer = |bytes: &'static [u8]| vec![Ok(Event::Close(Bytes::from_static(bytes)))];
         assert_eq!(close(b"\x88\x00"), answer(b"\x88\x00"));
         assert_eq!(close(b"\x88\x05\x03\xe8bye"), answer(b"\x88\x02\x03\xe8"));
-        assert_eq!(close(b"\x88\x01x"), answer(b"\x88\x02\x03\xea"));
+        assert_eq!(close(b"\x88\x02\x13\x87"), answer(b"\x88\x02\x13\x87"));
+        // One byte is no status, and not every number is one; a reason is a text.
+        let protocol_error = answer(b"\x88\x02\x03\xea");
+        for wrong in [b"\x88\x01x".as_slice(), b"\x88\x02\x03\xed", b"\x88\x02\x0b\xb7"] {
+            assert_eq!(close(wrong), protocol_error);
+        }
+        assert_eq!(close(b"\x88\x03\x03\xe8\xff"), answer(b"\x88\x02\x03\xef"));
     }
 }
