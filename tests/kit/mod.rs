@@ -17,7 +17,7 @@ mod station;
 use std::time::Duration;
 
 pub(crate) use client::{Client, Heard};
-pub(crate) use frames::{Form, frame, handshake_request};
+pub(crate) use frames::{Form, Package, frame, handshake_request, take};
 pub(crate) use link::{Link, Pieces};
 pub(crate) use person::{Letter, Person, command};
 pub(crate) use station::Station;

@@ -165,6 +165,17 @@ impl Person {
         self.signed(message, data.as_bytes(), session.is_none())
     }
 
+    /// The own document, for all stations.
+    pub(crate) fn publish(&self) -> Letter {
+        let content = command("document", json!({"did": self.id(), "document": self.visa}));
+        let data = content.to_string();
+        let message = json!({
+            "sender": self.id(), "receiver": "everyone@everywhere", "time": now_s(),
+            "type": content["type"], "data": data,
+        });
+        self.signed(message, data.as_bytes(), false)
+    }
+
     /// Something that nobody but the receiver could read: to a station, random bytes.
     pub(crate) fn letter(&self, to: &Person, len: usize) -> Letter {
         let bytes = random_bytes(len);
