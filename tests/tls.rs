@@ -294,6 +294,17 @@ fn both_sides_say_when_they_end() {
         let (_, ended) = rest_of(&mut stream);
         assert!(ended, "no word at the end: {word} {fin}");
     }
+    // Its last words and the end of them come at once, and are answered.
+    let mut stream = identity.stream(station.address, 0);
+    stream.conn.writer().write_all(&frame(Form::Mtp, *b"a number", b"PING")).unwrap();
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock).unwrap();
+    }
+    stream.conn.writer().write_all(&frame(Form::Mtp, *b"a letter", b"PING")).unwrap();
+    stream.conn.send_close_notify();
+    stream.flush().unwrap();
+    let (rest, ended) = rest_of(&mut stream);
+    assert!(ended && rest.starts_with(b"DIM"), "{}", rest.escape_ascii());
     // The station ends: after a WebSocket CLOSE.
     let mut client = identity.connect(&station, &Person::new(), Form::WebSocket);
     client.write(b"\x88\x80mask").unwrap();

@@ -163,7 +163,7 @@ impl Socket {
     /// of it alive for one short message.
     pub(super) async fn read(&self, scratch: &RefCell<Vec<u8>>) -> std::io::Result<Heard> {
         poll_fn(|context| {
-            if self.gone.get() || self.shut.get() {
+            if self.gone.get() || self.shut.get() || self.tls_has_ended() {
                 // What there is to read is for the new owner, or for nobody.
                 return Poll::Ready(Ok(Heard::End));
             }
@@ -207,6 +207,10 @@ impl Socket {
     /// Whether the peer's side is shut down.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.get()
+    }
+
+    fn tls_has_ended(&self) -> bool {
+        self.tls.borrow().as_ref().is_some_and(|tls| tls.has_ended())
     }
 
     fn heard(&self, bytes: &[u8]) -> std::io::Result<Heard> {
@@ -395,11 +399,6 @@ impl Socket {
 
     /// The socket for a new owner, with everything that belongs to it.
     pub(super) fn hand_over(&self) -> std::io::Result<Luggage> {
-        if self.blocked.get() {
-            // Of what the kernel is just taking, nobody could say how much is left. Before its
-            // login a peer that reads is owed too little for this.
-            return Err(std::io::Error::other("the peer does not read"));
-        }
         let socket = sys::second_owner(&self.stream.borrow())?;
         self.gone.set(true);
         // Whoever still waits here would read or write in the new owner's place.

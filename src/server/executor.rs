@@ -331,9 +331,13 @@ impl Host {
         let Some(socket) = self.sockets.borrow_mut().remove(&conn) else {
             return;
         };
-        if !socket.blocked.get() {
-            // What was written before must not be counted as unwritten there.
-            socket.flush();
+        // What was written before must not be counted as unwritten there.
+        if socket.blocked.get() || socket.flush() == Flushed::Broken {
+            // Of what the kernel is just taking, nobody could say how much is left. Before its
+            // login a peer that reads is owed too little for this.
+            tracing::debug!(%conn, "not handed over: the peer does not read");
+            socket.gone.set(true);
+            return socket.cut();
         }
         match socket.hand_over() {
             Ok(luggage) => {
