@@ -373,6 +373,11 @@ impl<S: Source> Messenger<S> {
         full.then(|| self.parked_in.pop_front()).flatten().map(|(sender, _)| sender)
     }
 
+    /// How many contents wait to be sent.
+    pub fn parked_out(&self) -> usize {
+        self.parked_out.len()
+    }
+
     /// Takes out all that waits to be sent, to be tried again, with the time since when.
     pub fn unpark_out(&mut self) -> VecDeque<(u64, Outgoing)> {
         std::mem::take(&mut self.parked_out)

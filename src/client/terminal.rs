@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::account::Account;
 use super::keys::KeyStore;
 use super::login::{Login, Step};
-use super::messenger::{Incoming, Messenger, Opened, Outgoing, Refusal};
+use super::messenger::{Incoming, Messenger, Opened, Outgoing, PARKED_MAX, Refusal};
 use super::names::NameBook;
 use super::outbox::{Due, Outbox};
 use super::say;
@@ -65,6 +65,10 @@ pub const PARTS_MAX: usize = 256;
 
 /// How deep arrays and forwards may lie in each other.
 pub const DEPTH_MAX: u8 = 3;
+
+/// Token of what a terminal sends by itself and keeps until it is acknowledged. An application that
+/// uses it for its own is not told what becomes of it.
+pub const OWN: u64 = 0;
 
 /// How a terminal behaves. Terminals may share one.
 #[derive(Debug, Clone)]
@@ -420,7 +424,7 @@ impl<S: Source> Terminal<S> {
             WireEvent::Reply(bytes) => out.push(Effect::Write(bytes)),
             WireEvent::Acknowledged(PushKey::Mtp(id)) => {
                 if let Some(token) = self.outbox.acknowledged(u64::from_be_bytes(id)) {
-                    out.push(Effect::Event(Event::Acknowledged { token }));
+                    tell(token, Event::Acknowledged { token }, out);
                 }
             }
             WireEvent::Acknowledged(PushKey::Mars(_) | PushKey::Text(_)) => {}
@@ -490,7 +494,9 @@ impl<S: Source> Terminal<S> {
             Body::Command(Command::Receipt) if from_station => {
                 let origin = opened.content.map.get("origin").and_then(|o| o.get("signature"));
                 let answered = origin.and_then(Value::as_str).and_then(|s| self.outbox.answered(s));
-                out.extend(answered.map(|token| Effect::Event(Event::Acknowledged { token })));
+                if let Some(token) = answered {
+                    tell(token, Event::Acknowledged { token }, out);
+                }
             }
             Body::Array(parts) if depth < DEPTH_MAX => {
                 for part in parts.iter().take(PARTS_MAX) {
@@ -510,8 +516,10 @@ impl<S: Source> Terminal<S> {
         }
         let receipt = (depth == 0).then(|| self.receipt_for(&opened, now)).flatten();
         out.push(Effect::Event(Event::Received(Box::new(opened))));
-        if let Some(receipt) = receipt {
-            self.say(&receipt, &sender, now, out);
+        if let Some(content) = receipt {
+            // Waits, as anything else, until there is a key to write to its reader with.
+            let outgoing = Outgoing { token: OWN, receiver: sender, content };
+            self.send(outgoing, now.mono_ms, now, out);
         }
     }
 
@@ -683,21 +691,21 @@ impl<S: Source> Terminal<S> {
         }
         let Outgoing { token, receiver, content } = &outgoing;
         let token = *token;
-        let failed = |why| Effect::Event(Event::Failed { token, why });
+        let failed = |why, out: &mut Effects| tell(token, Event::Failed { token, why }, out);
         let packed = match self.messenger.encrypt_sign(content, receiver, now.wall_s()) {
             Ok(packed) => packed,
-            Err(error) => return out.push(failed(Failure::Crypto(error))),
+            Err(error) => return failed(Failure::Crypto(error), out),
         };
         if packed.ready.is_empty() {
             return self.park(outgoing, since_ms, out);
         }
         let bytes = packed.ready.iter().map(|letter| letter.bytes.len()).sum();
         if !self.outbox.has_room(packed.ready.len(), bytes) {
-            return out.push(failed(Failure::Full));
+            return failed(Failure::Full, out);
         }
         for letter in packed.ready {
             let signature = letter.signature.clone();
-            out.push(Effect::Event(Event::Packed { token, signature }));
+            tell(token, Event::Packed { token, signature }, out);
             // Over WebSocket only receipts acknowledge, and only messages to users have them.
             let to = &letter.receiver;
             let receipted = !to.is_broadcast() && to.kind() != EntityKind::Station;
@@ -706,14 +714,18 @@ impl<S: Source> Terminal<S> {
             self.outbox.push(token, id, letter, awaits);
         }
         if !packed.missing.is_empty() {
-            out.push(failed(Failure::Partly(packed.missing)));
+            failed(Failure::Partly(packed.missing), out);
         }
     }
 
     fn park(&mut self, outgoing: Outgoing, since_ms: u64, out: &mut Effects) {
-        let dropped = self.messenger.park_out(outgoing, since_ms);
-        let why = Failure::Unknown;
-        out.extend(dropped.map(|it| Effect::Event(Event::Failed { token: it.token, why })));
+        // Receipts for strangers leave the application its half.
+        if outgoing.token == OWN && self.messenger.parked_out() >= PARKED_MAX / 2 {
+            return;
+        }
+        if let Some(Outgoing { token, .. }) = self.messenger.park_out(outgoing, since_ms) {
+            tell(token, Event::Failed { token, why: Failure::Unknown }, out);
+        }
     }
 
     /// Sends something of our own at once, if there is a connection; it is not sent again.
@@ -779,8 +791,7 @@ impl<S: Source> Terminal<S> {
             match due {
                 Due::Send { id, bytes } => self.write(id, &bytes, out),
                 Due::GivenUp { token } => {
-                    let why = Failure::Silent;
-                    out.push(Effect::Event(Event::Failed { token, why }));
+                    tell(token, Event::Failed { token, why: Failure::Silent }, out);
                 }
             }
         }
@@ -792,5 +803,12 @@ impl<S: Source> Terminal<S> {
         {
             self.announce_login(now, out);
         }
+    }
+}
+
+/// Tells the application what became of a content, unless it is the terminal's own.
+fn tell(token: u64, event: Event, out: &mut Effects) {
+    if token != OWN {
+        out.push(Effect::Event(event));
     }
 }
