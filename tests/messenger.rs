@@ -172,6 +172,9 @@ fn what_is_not_for_us_or_not_proved_is_refused() {
     assert!(matches!(refused(Bytes::from_static(b"{}x{}")), Refusal::Message(_)));
     // The true meta is known by now, so that a false one beside it changes nothing.
     assert_eq!(said(&opened(&mut bob, &altered("meta", meta))), "hello");
+    // Nor does it help to have been believed before.
+    let again = bob.verify_decrypt(altered("signature", json!("AAAA")), NOW_S);
+    assert_eq!(again.unwrap_err(), Refusal::Signature);
 }
 
 /// Keeps what it was to carry.
