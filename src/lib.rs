@@ -12,8 +12,8 @@
 //! | 5 | [`shard`] | sessions, routing, mailboxes: deciding, without I/O |
 //! | 6 | `server`, `cli` | sockets, threads, files; the command line |
 //!
-//! Rows 0 to 5 build without the feature `station`, that is without glommio and RocksDB: they open
-//! no socket, read no clock and start no thread.
+//! Rows 0 to 5 build without the feature `station`, that is without glommio and RocksDB: but for
+//! [`client::blocking`], they open no socket, read no clock and start no thread.
 
 pub mod base;
 #[cfg(feature = "station")]

@@ -328,6 +328,27 @@ fn a_group_hears_what_a_member_says() {
 }
 
 #[test]
+fn every_device_of_a_user_reads_what_comes() {
+    let station = Station::start(&[]);
+    let user = account("Bob");
+    let devices = ["phone", "tablet"].map(|name| {
+        let device = user.on(name, now_s()).unwrap();
+        let mut user = User::start(&station, Framing::Mtp, device, KeyStore::default());
+        user.wait("a login", |event| matches!(event, Event::LoggedIn { .. }));
+        user
+    });
+    let mut alice = User::login(&station, Framing::WebSocket, "Alice");
+    let token = alice.say(user.id(), "to all of you");
+    for mut device in devices {
+        let came = device.wait_text("to all of you");
+        assert_eq!(came.message.sender(), &alice.id);
+        device.say(&alice.id, "read");
+    }
+    alice.wait_acknowledged(token);
+    alice.wait_text("read");
+}
+
+#[test]
 fn leaving_is_quick_and_final() {
     let station = Station::start(&[]);
     let bob = User::login(&station, Framing::Mtp, "Bob");

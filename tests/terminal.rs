@@ -217,13 +217,12 @@ impl World {
     }
 
     fn texts(&self) -> Vec<&str> {
-        let text = |event| match event {
-            &Event::Received(ref came) if came.content.kind == say::TEXT => {
-                came.content.map["text"].as_str()
-            }
+        let came = self.events.iter().filter_map(|event| match event {
+            Event::Received(came) => Some(&came.content),
             _ => None,
-        };
-        self.events.iter().filter_map(text).collect()
+        });
+        let texts = came.filter(|content| content.kind == say::TEXT);
+        texts.filter_map(|content| content.map["text"].as_str()).collect()
     }
 
     fn id(&self) -> Id {

@@ -20,6 +20,8 @@ use crate::proto::meta::{Meta, MetaKind};
 #[derive(Clone)]
 pub struct Account {
     id: Id,
+    /// The device, where the user has several.
+    terminal: Option<String>,
     meta: Proven<Meta>,
     documents: Vec<Proven<Document>>,
     sign: SignKey,
@@ -42,6 +44,18 @@ impl Account {
         Self::create(MetaKind::Eth, 0, None, sign, message, now_s, properties)
     }
 
+    /// The same user on a device of that name, with a message key and a visa of its own. What is
+    /// written to the user goes to every device.
+    pub fn on(&self, terminal: &str, now_s: f64) -> Result<Self, CryptoError> {
+        self.id.dressed(terminal)?;
+        let message_keys = vec![OpenKey::generate(MESSAGE_KEY_BITS)?];
+        let properties = self.document().map(|visa| visa.properties().clone());
+        let terminal = Some(terminal.to_owned());
+        let mut device = Self { terminal, message_keys, documents: Vec::new(), ..self.clone() };
+        device.publish(properties.unwrap_or_default(), now_s)?;
+        Ok(device)
+    }
+
     /// A new group with this user as its founder: an ID made of `seed` by the user's key, and a
     /// bulletin with `seed` as its name. The same seed gives the same ID again.
     pub fn found(&self, seed: &str, now_s: f64) -> Result<Self, CryptoError> {
@@ -51,7 +65,8 @@ impl Account {
         let id = generate_id(&meta, GROUP_NETWORK)?;
         let meta = prove_meta(&id, meta)?;
         let (sign, documents) = (self.sign.clone(), Vec::new());
-        let mut group = Self { id, meta, documents, sign, message_keys: Vec::new() };
+        let message_keys = Vec::new();
+        let mut group = Self { id, terminal: None, meta, documents, sign, message_keys };
         let mut properties = Map::new();
         properties.insert("name".into(), seed.into());
         properties.insert("founder".into(), self.id.as_str().into());
@@ -105,7 +120,8 @@ impl Account {
         let meta = Meta::build(kind, sign.public_map()?, seed)?;
         let id = generate_id(&meta, network)?;
         let meta = prove_meta(&id, meta)?;
-        let mut account = Self { id, meta, documents: Vec::new(), sign, message_keys };
+        let mut account =
+            Self { id, terminal: None, meta, documents: Vec::new(), sign, message_keys };
         account.publish(properties, now_s)?;
         Ok(account)
     }
@@ -127,8 +143,10 @@ impl Account {
         let documents = documents
             .into_iter()
             .map(|document| prove_document(&meta, id, document))
-            .collect::<Result<_, _>>()?;
-        Ok(Self { id: id.naked(), meta, documents, sign, message_keys })
+            .collect::<Result<Vec<Proven<Document>>, _>>()?;
+        let terminal = documents.first().and_then(|document| document.terminal());
+        let terminal = terminal.map(str::to_owned);
+        Ok(Self { id: id.naked(), terminal, meta, documents, sign, message_keys })
     }
 
     /// Signs a new visa (or, for a group, a bulletin) of `properties` in place of the present
@@ -154,7 +172,12 @@ impl Account {
         data.insert("time".into(), time.into());
         let data = json::write_object(&data);
         let signature = base64_encode(&self.sign.sign(data.as_bytes())?);
-        let document = Document::build(&self.id, kind, &data, &signature)?;
+        let mut document = Document::build(&self.id, kind, &data, &signature)?;
+        if let Some(terminal) = &self.terminal {
+            let mut map = document.to_map();
+            map.insert("terminal".into(), terminal.as_str().into());
+            document = Document::from_map(&map)?;
+        }
         let document = prove_document(&self.meta, &self.id, document)?;
         match accept_document(&self.documents, document.clone(), now_s) {
             Acceptance::Stored(all) => self.documents = all,
@@ -173,6 +196,11 @@ impl Account {
     /// Who this is, without terminal.
     pub fn id(&self) -> &Id {
         &self.id
+    }
+
+    /// The device, where the user has several.
+    pub fn terminal(&self) -> Option<&str> {
+        self.terminal.as_deref()
     }
 
     /// Its meta.

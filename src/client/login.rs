@@ -34,7 +34,9 @@ pub enum Step {
 /// One connection's login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The station, if it is known; the first that answers, if not.
+    /// The station that it must be, if one is demanded.
+    demanded: Option<Id>,
+    /// The station that it is: the demanded one, or the first that answers.
     station: Option<Id>,
     stage: Stage,
 }
@@ -42,7 +44,8 @@ pub struct Login {
 impl Login {
     /// A login at `station`, or at whichever station there is.
     pub fn new(station: Option<Id>) -> Self {
-        Self { station: station.map(|id| id.naked()), stage: Stage::Idle }
+        let demanded = station.map(|id| id.naked());
+        Self { station: demanded.clone(), demanded, stage: Stage::Idle }
     }
 
     /// A new connection, or patience has ended.
@@ -51,9 +54,9 @@ impl Login {
         Step::Ask
     }
 
-    /// The connection is over. Another station may stand there the next time only if none was
-    /// demanded.
+    /// The connection is over. Where none was demanded, another station may stand there next time.
     pub fn reset(&mut self) {
+        self.station.clone_from(&self.demanded);
         self.stage = Stage::Idle;
     }
 
@@ -125,6 +128,9 @@ mod tests {
         assert_eq!((login.session(), login.station()), (Some("k"), Some(&here)));
         assert_eq!(login.heard(&here, title::SUCCESS, Some("k")), Step::Nothing);
         assert_eq!(login.heard(&here, title::AGAIN, Some("k")), sign);
+        login.reset();
+        login.begin();
+        assert_eq!(login.heard(&station(2), title::AGAIN, Some("k")), sign);
     }
 
     #[test]

@@ -543,7 +543,8 @@ impl<S: Source> Terminal<S> {
         if let Some(meta) = meta {
             self.messenger.learn_meta(&id, meta).ok();
         }
-        for document in documents.iter().take(PARTS_MAX) {
+        // They come newest first, and one that is older than a kept one is not taken.
+        for document in documents.iter().take(PARTS_MAX).rev() {
             self.messenger.learn_document(&id, document, now.wall_s()).ok();
         }
     }
@@ -571,8 +572,11 @@ impl<S: Source> Terminal<S> {
             return;
         }
         open.asked = true;
-        let visa = self.messenger.account().document().and_then(|visa| visa.time());
-        if visa.is_none_or(|time| time + VISA_AGE_S_MAX < now.wall_s()) {
+        let account = self.messenger.account();
+        let signed = account.document().and_then(|visa| visa.time());
+        // Stations take no visa that is older than that of another device.
+        let one_of_several = account.terminal().is_some();
+        if one_of_several || signed.is_none_or(|time| time + VISA_AGE_S_MAX < now.wall_s()) {
             // A clock that was set back leaves the present one in place.
             self.visa_is_new |= self.messenger.renew_visa(now.wall_s()).is_ok();
         }
