@@ -5,6 +5,11 @@
 //! It logs in and stays logged in, sends again what the station did not acknowledge, finds out who
 //! strangers are, and tells the application what came, each message once.
 
+mod effect;
+mod incoming;
+mod outgoing;
+mod settings;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,7 +19,7 @@ use serde_json::{Map, Value};
 use super::account::Account;
 use super::keys::KeyStore;
 use super::login::{Login, Step};
-use super::messenger::{Incoming, Messenger, Opened, Outgoing, PARKED_MAX, Refusal};
+use super::messenger::Messenger;
 use super::names::NameBook;
 use super::outbox::{Due, Outbox};
 use super::say;
@@ -23,187 +28,16 @@ use super::source::Source;
 use crate::base::encode::base64_encode;
 use crate::base::random::split_mix;
 use crate::base::time::Now;
-use crate::crypto::error::CryptoError;
 use crate::proto::address::EntityKind;
-use crate::proto::command::Command;
-use crate::proto::content::{Body, Content, kind};
 use crate::proto::id::Id;
 use crate::wire::websocket::{self, Masks};
-use crate::wire::{
-    DeframeLimits, Deframer, Event as WireEvent, Framing, PushKey, encode_ack, lines_of, mtp_ping,
-    push_head, text_ack, upgrade,
+use crate::wire::{DeframeLimits, Deframer, Framing, mtp_ping, push_head, upgrade};
+
+pub use effect::{Effect, Event, Failure, Input};
+pub use settings::{
+    CONTACTS_TOLD_MAX, DEPTH_MAX, LOGIN_MS_MAX, MEMBERS_MS_MAX, ONLINE_MS, OWN, PARTS_MAX,
+    QUERIES_MAX, QUERY_AGAIN_MS, SILENCE_MS_MAX, Settings, VISA_AGE_S_MAX,
 };
-
-/// Silence after which a connection is given up, in milliseconds; stations do the same.
-pub const SILENCE_MS_MAX: u64 = 128_000;
-
-/// Patience with an upgrade and a handshake, in milliseconds.
-pub const LOGIN_MS_MAX: u64 = 30_000;
-
-/// How often a client says where it is logged in, in milliseconds.
-pub const ONLINE_MS: u64 = 300_000;
-
-/// How soon a question for an account is asked again, in milliseconds.
-pub const QUERY_AGAIN_MS: u64 = 30_000;
-
-/// How long a message to a group waits for members who are not known, in milliseconds; then it
-/// goes to the others. Some may be gone for ever.
-pub const MEMBERS_MS_MAX: u64 = 2 * QUERY_AGAIN_MS;
-
-/// Accounts that were asked for lately; when full, all are forgotten.
-pub const QUERIES_MAX: usize = 256;
-
-/// Age at which a visa is signed anew before a login, in seconds, so that stations keep preferring
-/// it.
-pub const VISA_AGE_S_MAX: f64 = 24.0 * 3600.0;
-
-/// Contacts that are sent a new visa at a login; the others get it with the next message.
-pub const CONTACTS_TOLD_MAX: usize = 64;
-
-/// Contents in one array, or messages in one forward, that are looked at.
-pub const PARTS_MAX: usize = 256;
-
-/// How deep arrays and forwards may lie in each other.
-pub const DEPTH_MAX: u8 = 3;
-
-/// Token of what a terminal sends by itself and keeps until it is acknowledged. An application that
-/// uses it for its own is not told what becomes of it.
-pub const OWN: u64 = 0;
-
-/// How a terminal behaves. Terminals may share one.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// [`Framing::Mtp`] or [`Framing::WebSocket`]; clients have no other, so all else is MTP.
-    pub framing: Framing,
-    /// The station's host name or address.
-    pub host: String,
-    /// The station's port.
-    pub port: u16,
-    /// Which station it must be, if that is known.
-    pub station: Option<Id>,
-    /// What the client calls itself.
-    pub agent: String,
-    /// Whether visa and whereabouts are broadcast after a login. Without, other stations do not
-    /// learn where this user is.
-    pub announces: bool,
-    /// Whether a person's message is answered with "Message received.".
-    pub receipts: bool,
-    /// Silence of the station after which it is asked for a sign of life, in milliseconds.
-    pub ping_ms: u64,
-    /// The first pause before dialling again, in milliseconds; it doubles each time.
-    pub pause_ms_min: u64,
-    /// The longest pause before dialling again, in milliseconds.
-    pub pause_ms_max: u64,
-}
-
-impl Settings {
-    /// The usual behaviour, over MTP.
-    pub fn new(host: &str, port: u16) -> Self {
-        Self {
-            framing: Framing::Mtp,
-            host: host.to_owned(),
-            port,
-            station: None,
-            agent: concat!("dim-station/", env!("CARGO_PKG_VERSION")).to_owned(),
-            announces: true,
-            receipts: true,
-            ping_ms: 16_000,
-            pause_ms_min: 1000,
-            pause_ms_max: 128_000,
-        }
-    }
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Input {
-    /// Dial.
-    Start,
-    /// The connection that was asked for stands.
-    Connected,
-    /// Bytes were read.
-    Received(Bytes),
-    /// The connection is over, or could not be made.
-    Closed,
-    /// The application wants this sent.
-    Send(Outgoing),
-    /// A deadline has passed.
-    Timer,
-    /// The application leaves. What was not sent yet is not sent.
-    Leave,
-}
-
-/// What is to be done, in this order.
-#[derive(Debug)]
-pub enum Effect {
-    /// Connect to the station, and say [`Input::Connected`] or [`Input::Closed`].
-    Dial,
-    /// Write these bytes.
-    Write(Bytes),
-    /// Close the connection when all is written; nothing of it is of interest any more.
-    Close,
-    /// Tell the application.
-    Event(Event),
-}
-
-/// What an application is told.
-#[derive(Debug)]
-pub enum Event {
-    /// The station has accepted us.
-    LoggedIn {
-        /// Which station it is.
-        station: Id,
-    },
-    /// A message for us, and what it says; commands that the terminal has acted upon, too. Of an
-    /// array each part comes by itself.
-    Received(Box<Opened>),
-    /// A content became a message, by whose signature receipts will speak of it. To a group, once
-    /// for each member.
-    Packed {
-        /// The caller's name for it.
-        token: u64,
-        /// Base64.
-        signature: String,
-    },
-    /// The station has acknowledged a message: it will not be sent again.
-    Acknowledged {
-        /// The caller's name for it.
-        token: u64,
-    },
-    /// A content is not sent, or not to everybody.
-    Failed {
-        /// The caller's name for it.
-        token: u64,
-        /// Why.
-        why: Failure,
-    },
-    /// Something became known of an account.
-    Learned(Id),
-    /// A message came that cannot be read.
-    Refused(Refusal),
-    /// A message of this sender was dropped: too many wait for accounts.
-    Dropped(Id),
-    /// There is no connection.
-    Disconnected {
-        /// When the next one is tried, from now on, in milliseconds; none after leaving.
-        pause_ms: Option<u64>,
-    },
-}
-
-/// Why a content was not sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// Too much waits for the station already.
-    Full,
-    /// Nothing became known of its receiver, and others wait too.
-    Unknown,
-    /// It was sent, but not to these members of the group, who are not known.
-    Partly(Vec<Id>),
-    /// The station did not acknowledge it.
-    Silent,
-    /// It could not be sealed or signed.
-    Crypto(CryptoError),
-}
 
 /// A client of one account at one station.
 #[derive(Debug)]
@@ -227,7 +61,7 @@ pub struct Terminal<S> {
 
 #[derive(Debug)]
 enum Link {
-    /// Dialled at that time, if at all.
+    /// To be dialled again at that time, if at all.
     Down(Option<u64>),
     Dialling,
     Open(Box<Open>),
@@ -418,154 +252,6 @@ impl<S: Source> Terminal<S> {
         self.ask_when_open(now, out);
     }
 
-    fn on_event(&mut self, event: WireEvent, now: Now, out: &mut Effects) {
-        match event {
-            WireEvent::Heartbeat => {}
-            WireEvent::Reply(bytes) => out.push(Effect::Write(bytes)),
-            WireEvent::Acknowledged(PushKey::Mtp(id)) => {
-                if let Some(token) = self.outbox.acknowledged(u64::from_be_bytes(id)) {
-                    tell(token, Event::Acknowledged { token }, out);
-                }
-            }
-            WireEvent::Acknowledged(PushKey::Mars(_) | PushKey::Text(_)) => {}
-            WireEvent::Close(last) => {
-                out.push(Effect::Write(last));
-                self.hang_up(now, out);
-            }
-            WireEvent::Message { ack, body } => {
-                for line in lines_of(&body) {
-                    self.deliver(line, 0, now, out);
-                }
-                // Only now: before, the application had not been told.
-                let ack = match self.settings.framing {
-                    Framing::WebSocket => text_ack(&body).map(|ack| self.frame(0, &ack)),
-                    _ => encode_ack(&ack).map(Bytes::from),
-                };
-                out.extend(ack.map(Effect::Write));
-            }
-        }
-    }
-
-    /// One message, or one inside another.
-    fn deliver(&mut self, line: Bytes, depth: u8, now: Now, out: &mut Effects) {
-        let opened = self.messenger.parse(line.clone()).and_then(|message| {
-            let known = self.seen.contains(message.signature());
-            (!known).then(|| self.messenger.open(message, now.wall_s())).transpose()
-        });
-        match opened {
-            Ok(None) => {}
-            Ok(Some(Incoming::Opened(opened))) => {
-                self.seen.insert(opened.message.signature());
-                self.opened(*opened, depth, now, out);
-            }
-            Ok(Some(Incoming::Missing(sender, _))) => {
-                self.want(&sender, now, out);
-                let dropped = self.messenger.park_in(sender, line);
-                out.extend(dropped.map(|sender| Effect::Event(Event::Dropped(sender))));
-            }
-            Err(refusal) => out.push(Effect::Event(Event::Refused(refusal))),
-        }
-    }
-
-    fn opened(&mut self, opened: Opened, depth: u8, now: Now, out: &mut Effects) {
-        let sender = opened.message.sender().clone();
-        let from_station = self.login.is_station(&sender);
-        match &opened.content.body {
-            Body::Command(Command::Handshake { title, session }) => {
-                return self.handshake(&sender, title, session.as_deref(), now, out);
-            }
-            Body::Command(Command::Meta { did: Some(did), meta: Some(meta) }) => {
-                self.learn(did, Some(meta), &[], now);
-            }
-            Body::Command(Command::Documents {
-                did: Some(did),
-                meta,
-                documents: Some(all),
-                ..
-            }) => {
-                self.learn(did, meta.as_ref(), all, now);
-            }
-            // A name means what our own station says, and nobody else.
-            Body::Command(Command::Ans { .. }) if from_station => {
-                if let Some(Value::Object(records)) = opened.content.map.get("records") {
-                    self.names.learn(records);
-                }
-            }
-            Body::Command(Command::Receipt) if from_station => {
-                let origin = opened.content.map.get("origin").and_then(|o| o.get("signature"));
-                let answered = origin.and_then(Value::as_str).and_then(|s| self.outbox.answered(s));
-                if let Some(token) = answered {
-                    tell(token, Event::Acknowledged { token }, out);
-                }
-            }
-            Body::Array(parts) if depth < DEPTH_MAX => {
-                for part in parts.iter().take(PARTS_MAX) {
-                    if let Ok(content) = Content::read(part.clone()) {
-                        let message = opened.message.clone();
-                        self.opened(Opened { message, content }, depth + 1, now, out);
-                    }
-                }
-                return;
-            }
-            Body::Forward(secrets) if depth < DEPTH_MAX => {
-                for secret in secrets.iter().take(PARTS_MAX) {
-                    self.deliver(secret.to_string().into(), depth + 1, now, out);
-                }
-            }
-            Body::Command(_) | Body::Array(_) | Body::Forward(_) | Body::Other => {}
-        }
-        let receipt = (depth == 0).then(|| self.receipt_for(&opened, now)).flatten();
-        out.push(Effect::Event(Event::Received(Box::new(opened))));
-        if let Some(content) = receipt {
-            // Waits, as anything else, until there is a key to write to its reader with.
-            let outgoing = Outgoing { token: OWN, receiver: sender, content };
-            self.send(outgoing, now.mono_ms, now, out);
-        }
-    }
-
-    /// What a person is told whose message came. Never an answer to a command, or receipts would
-    /// be answered by receipts.
-    fn receipt_for(&mut self, opened: &Opened, now: Now) -> Option<Map<String, Value>> {
-        let Opened { message, content } = opened;
-        let person = message.sender().kind() == EntityKind::User;
-        let ours = message.receiver().is_same_as(self.messenger.account().id());
-        let command = matches!(content.kind, kind::COMMAND | kind::HISTORY);
-        if !self.settings.receipts || !person || !ours || command {
-            return None;
-        }
-        let stamp = self.messenger.stamp(now.wall_s());
-        Some(say::received(stamp, message, content.sn))
-    }
-
-    /// Takes what is said of an account, whoever says it: it proves itself or is left.
-    fn learn(&mut self, did: &str, meta: Option<&Value>, documents: &[Value], now: Now) {
-        let Ok(id) = Id::parse(did) else { return };
-        if let Some(meta) = meta {
-            self.messenger.learn_meta(&id, meta).ok();
-        }
-        // They come newest first, and one that is older than a kept one is not taken.
-        for document in documents.iter().take(PARTS_MAX).rev() {
-            self.messenger.learn_document(&id, document, now.wall_s()).ok();
-        }
-    }
-
-    /// Takes up again what waited for accounts that are known now.
-    fn wake(&mut self, now: Now, out: &mut Effects) {
-        while let Some(id) = self.messenger.take_learned() {
-            for line in self.messenger.unpark_in(&id) {
-                self.deliver(line, 0, now, out);
-            }
-            self.try_parked(now, out);
-            out.push(Effect::Event(Event::Learned(id)));
-        }
-    }
-
-    fn try_parked(&mut self, now: Now, out: &mut Effects) {
-        for (since_ms, outgoing) in self.messenger.unpark_out() {
-            self.send(outgoing, since_ms, now, out);
-        }
-    }
-
     fn ask_when_open(&mut self, now: Now, out: &mut Effects) {
         let Link::Open(open) = &mut self.link else { return };
         if open.asked || open.deframer.framing().is_none() {
@@ -652,84 +338,6 @@ impl<S: Source> Terminal<S> {
 
     fn online_at(&self, open: &Open) -> Option<u64> {
         self.settings.announces.then(|| open.online_ms.saturating_add(ONLINE_MS))
-    }
-
-    /// Asks the station for an account, unless that was done just now.
-    fn want(&mut self, id: &Id, now: Now, out: &mut Effects) {
-        self.query_ms.get_or_insert(now.mono_ms.saturating_add(QUERY_AGAIN_MS));
-        let asked = self.queries.get(id);
-        let lately = asked.is_some_and(|at| now.mono_ms < at.saturating_add(QUERY_AGAIN_MS));
-        if lately || id.is_broadcast() || !self.is_logged_in() {
-            return;
-        }
-        if self.queries.len() >= QUERIES_MAX {
-            self.queries.clear();
-        }
-        self.queries.insert(id.clone(), now.mono_ms);
-        let anywhere = Id::station_any();
-        if self.messenger.source().meta(id).is_none() {
-            self.say(&say::meta_query(id), &anywhere, now, out);
-        }
-        self.say(&say::documents_query(id), &anywhere, now, out);
-    }
-
-    fn ask_for_missing(&mut self, now: Now, out: &mut Effects) {
-        self.query_ms = None;
-        if self.messenger.is_waiting() {
-            self.try_parked(now, out);
-            for id in self.messenger.missing() {
-                self.want(&id, now, out);
-            }
-        }
-    }
-
-    /// Packs a content that has waited since `since_ms`, or parks it.
-    fn send(&mut self, outgoing: Outgoing, since_ms: u64, now: Now, out: &mut Effects) {
-        let missing = self.messenger.missing_for(&outgoing.receiver);
-        for id in &missing {
-            self.want(id, now, out);
-        }
-        let patient = now.mono_ms < since_ms.saturating_add(MEMBERS_MS_MAX);
-        if !missing.is_empty() && (patient || !outgoing.receiver.is_group()) {
-            return self.park(outgoing, since_ms, out);
-        }
-        let Outgoing { token, receiver, content } = &outgoing;
-        let token = *token;
-        let failed = |why, out: &mut Effects| tell(token, Event::Failed { token, why }, out);
-        let packed = match self.messenger.encrypt_sign(content, receiver, now.wall_s()) {
-            Ok(packed) => packed,
-            Err(error) => return failed(Failure::Crypto(error), out),
-        };
-        if packed.ready.is_empty() {
-            return self.park(outgoing, since_ms, out);
-        }
-        let bytes = packed.ready.iter().map(|letter| letter.bytes.len()).sum();
-        if !self.outbox.has_room(packed.ready.len(), bytes) {
-            return failed(Failure::Full, out);
-        }
-        for letter in packed.ready {
-            let signature = letter.signature.clone();
-            tell(token, Event::Packed { token, signature }, out);
-            // Over WebSocket only receipts acknowledge, and only messages to users have them.
-            let to = &letter.receiver;
-            let receipted = !to.is_broadcast() && to.kind() != EntityKind::Station;
-            let awaits = receipted || self.settings.framing != Framing::WebSocket;
-            let id = self.next_id();
-            self.outbox.push(token, id, letter, awaits);
-        }
-        if !packed.missing.is_empty() {
-            failed(Failure::Partly(packed.missing), out);
-        }
-    }
-
-    fn park(&mut self, outgoing: Outgoing, since_ms: u64, out: &mut Effects) {
-        // Receipts for strangers leave the application its half.
-        if outgoing.token == OWN && self.messenger.parked_out() >= PARKED_MAX / 2 {
-            return;
-        }
-        if let Some(Outgoing { token, .. }) = self.messenger.park_out(outgoing, since_ms) {
-            tell(token, Event::Failed { token, why: Failure::Unknown }, out);
-        }
     }
 
     /// Sends something of our own at once, if there is a connection; it is not sent again.
