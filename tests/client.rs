@@ -201,20 +201,30 @@ fn a_client_survives_its_station_and_says_everything_once() {
         let token = alice.say(&bob.id, "before");
         bob.wait_text("before");
         alice.wait_acknowledged(token);
+        // Stored or not when the end comes, and nobody knows which.
+        let midway = alice.say(&bob.id, "midway");
         station.kill();
         for user in [&mut alice, &mut bob] {
             user.wait("the end", |event| matches!(event, Event::Disconnected { .. }));
-            user.events.clear();
         }
+        let early = bob.count("midway");
+        let acknowledged =
+            |event: &Event| matches!(event, Event::Acknowledged { token } if *token == midway);
+        let told_early = alice.events.iter().any(acknowledged);
+        [&mut alice, &mut bob].into_iter().for_each(|user| user.events.clear());
         let tokens = ["first", "second"].map(|text| alice.say(&bob.id, text));
         station.restart_here();
         for user in [&mut alice, &mut bob] {
             user.wait("a new login", |event| matches!(event, Event::LoggedIn { .. }));
         }
         tokens.into_iter().for_each(|token| alice.wait_acknowledged(token));
+        if !told_early {
+            alice.wait_acknowledged(midway);
+        }
         alice.say(&bob.id, "after");
         bob.wait_text("after");
         assert_eq!(["first", "second", "before"].map(|text| bob.count(text)), [1, 1, 0]);
+        assert_eq!(early + bob.count("midway"), 1);
     }
 }
 
@@ -325,6 +335,41 @@ fn a_group_hears_what_a_member_says() {
         assert_eq!(came.message.sender(), &founder.id);
     }
     founder.wait("a login", |event| matches!(event, Event::LoggedIn { .. }));
+}
+
+#[test]
+fn threads_share_one_client() {
+    let station = Station::start(&[]);
+    for framing in BOTH {
+        let mut bob = User::login(&station, framing, "Bob");
+        let alice = User::login(&station, framing, "Alice");
+        // A stranger could be sent only so much before the station has told who it is.
+        alice.say(&bob.id, "hello");
+        bob.wait_text("hello");
+        let to = bob.id.clone();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (alice, to) = (&alice, &to);
+                scope.spawn(move || {
+                    for n in 0..25 {
+                        alice.say(to, &format!("{thread}-{n}"));
+                    }
+                });
+            }
+        });
+        let mut seen = HashMap::new();
+        while seen.len() < 100 {
+            let event = bob.client.next_event(PATIENCE).expect("all hundred come");
+            if let Event::Received(came) = event
+                && let Some(text) = came.content.map.get("text").and_then(Value::as_str)
+                && came.message.sender() == &alice.id
+                && came.content.kind == say::TEXT
+            {
+                *seen.entry(text.to_owned()).or_insert(0) += 1;
+            }
+        }
+        assert!(seen.values().all(|count| *count == 1));
+    }
 }
 
 #[test]

@@ -356,8 +356,9 @@ impl<S: Source> Shared<S> {
             match written {
                 // Somebody may have added bytes while we held the socket and turned away.
                 Ok(true) if self.state().outgoing.is_empty() => return false,
-                Ok(_) if Instant::now() < until => {}
-                Ok(_) => return true,
+                Ok(true) => {}
+                Ok(false) if Instant::now() < until => {}
+                Ok(false) => return true,
                 Err(_) => {
                     // The thread that reads will see the end.
                     if let Some(stream) = &self.writer().stream {

@@ -72,10 +72,9 @@ impl People for Directory {
     }
 
     fn documents(&self, id: &Id) -> Vec<Proven<Document>> {
-        match self.entities.get(&id.naked()) {
-            Some(entity) => entity.documents.clone(),
-            None => self.account(id).map(|own| own.documents().to_vec()).unwrap_or_default(),
-        }
+        let own = || self.account(id).map(|account| account.documents().to_vec());
+        let known = self.entities.get(&id.naked()).map(|entity| entity.documents.clone());
+        known.filter(|known| !known.is_empty()).or_else(own).unwrap_or_default()
     }
 
     fn save_meta(&mut self, meta: Proven<Meta>) {

@@ -14,6 +14,7 @@ import threading
 import pytest
 from conftest import HERE, REFERENCE, Station
 
+# Tests are timed without their fixtures: the bot may have to be built first.
 ROOT = os.path.dirname(os.path.dirname(HERE))
 TARGET = os.environ.get('CARGO_TARGET_DIR') or os.path.join(ROOT, 'target')
 
@@ -86,13 +87,13 @@ def talk(where, agents, bot):
 
 
 @pytest.mark.agents
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(180, func_only=True)
 def test_the_bot_says_back_what_a_real_client_says(station, agents, echo_at):
     talk(station, agents, echo_at(station))
 
 
 @pytest.mark.agents
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(180, func_only=True)
 @pytest.mark.skipif(REFERENCE, reason='it is the station under test')
 def test_the_bot_does_so_at_the_reference_station_too(reference_station, agents, echo_at):
     talk(reference_station, agents, echo_at(reference_station))
@@ -100,7 +101,7 @@ def test_the_bot_does_so_at_the_reference_station_too(reference_station, agents,
 
 @pytest.mark.agents
 @pytest.mark.restarts
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(240, func_only=True)
 def test_bot_and_client_find_each_other_again_after_a_crash(fresh_station, agents, echo_at):
     bot = echo_at(fresh_station)
     real = agents('Real', at=fresh_station)

@@ -70,7 +70,11 @@ impl<S: Source> Terminal<S> {
             return;
         }
         if self.queries.len() >= QUERIES_MAX {
-            self.queries.clear();
+            self.queries.retain(|_, at| now.mono_ms < at.saturating_add(QUERY_AGAIN_MS));
+        }
+        // Strangers who come in crowds are asked for a crowd at a time.
+        if self.queries.len() >= QUERIES_MAX {
+            return;
         }
         self.queries.insert(id.clone(), now.mono_ms);
         let anywhere = Id::station_any();

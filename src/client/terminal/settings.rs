@@ -19,7 +19,7 @@ pub const QUERY_AGAIN_MS: u64 = 30_000;
 /// goes to the others. Some may be gone for ever.
 pub const MEMBERS_MS_MAX: u64 = 2 * QUERY_AGAIN_MS;
 
-/// Accounts that were asked for lately; when full, all are forgotten.
+/// Accounts that are asked for within [`QUERY_AGAIN_MS`]; the others have to wait.
 pub const QUERIES_MAX: usize = 256;
 
 /// Age at which a visa is signed anew before a login, in seconds, so that stations keep preferring
