@@ -80,15 +80,19 @@ fn set_by(loaded: &Loaded, key: &str) -> String {
 pub(super) fn check(args: &Args, as_json: bool) -> ExitCode {
     let mut findings = Vec::new();
     let mut code = CANNOT_RUN;
+    let mut shards = 1;
     match Config::load(args) {
-        Ok(loaded) => of_station(&loaded, &mut findings),
+        Ok(loaded) => {
+            shards = loaded.config.shards;
+            of_station(&loaded, &mut findings);
+        }
         Err(mut error) => {
             code = run::code_of(&error);
             let remedy = std::mem::take(&mut error.right);
             findings.push(found(error.kind, error.to_string()).by(remedy));
         }
     }
-    machine::look(&mut findings);
+    machine::look(shards, &mut findings);
     let faults = findings.iter().filter(|finding| finding.is_fault()).count();
     if as_json {
         findings.iter().for_each(|finding| say(finding.as_json()));

@@ -10,6 +10,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The runtime refuses to start a shard with less, as it may lock its rings and buffers.
 pub const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
+/// What the rings of a shard lock, for users who have a limit: measured on Linux 6.18 by lowering it
+/// until shards no longer begin. The kernel counts all processes of the user together.
+pub const MEMLOCK_BYTES_A_SHARD: u64 = 1536 << 10;
+/// The bit of CAP_IPC_LOCK, whose holders have no limit.
+const CAP_IPC_LOCK: u32 = 14;
 /// Files that are not connections: the store's tables and logs, rings, pipes, the listeners.
 pub const FILES_RESERVED: u64 = 1_024;
 /// Fewer connections than this are too few for a station that others rely on.
@@ -26,6 +31,8 @@ pub struct Probe {
     pub uring: Uring,
     /// Bytes that may be locked, now.
     pub memlock: Bound,
+    /// Whether that limit holds for this process's rings.
+    pub memlock_counts: bool,
     /// Files that may be open, now.
     pub files: Bound,
 }
@@ -92,14 +99,15 @@ impl Probe {
         Self {
             uring: probe_uring(),
             memlock: bound(Resource::Memlock),
+            memlock_counts: !may_lock_freely(),
             files: bound(Resource::Nofile),
         }
     }
 
-    /// The first thing that keeps a shard from starting, if anything does.
+    /// The first thing that keeps so many shards from starting, if anything does.
     #[must_use]
-    pub fn obstacle(&self) -> Option<Obstacle> {
-        self.uring.obstacle().or_else(|| self.memlock_obstacle())
+    pub fn obstacle(&self, shards: u16) -> Option<Obstacle> {
+        self.uring.obstacle().or_else(|| self.memlock_obstacle(shards))
     }
 
     /// Connections that the limit of open files leaves room for; `None`: no limit.
@@ -108,12 +116,16 @@ impl Probe {
         self.files.soft.map(|files| files.saturating_sub(FILES_RESERVED))
     }
 
-    /// Whether too little memory may be locked.
+    /// Whether too little memory may be locked for so many shards.
     #[must_use]
-    pub fn memlock_obstacle(&self) -> Option<Obstacle> {
-        (!self.memlock.allows(MEMLOCK_BYTES_MIN)).then(|| Obstacle {
+    pub fn memlock_obstacle(&self, shards: u16) -> Option<Obstacle> {
+        let wanted = match self.memlock_counts {
+            true => u64::from(shards.max(1)).saturating_mul(MEMLOCK_BYTES_A_SHARD),
+            false => MEMLOCK_BYTES_MIN,
+        };
+        (!self.memlock.allows(wanted)).then(|| Obstacle {
             wrong: format!(
-                "only {} bytes of memory may be locked, a shard needs {MEMLOCK_BYTES_MIN}",
+                "only {} bytes of memory may be locked, {shards} shards need {wanted}",
                 self.memlock
             ),
             remedy:
@@ -188,6 +200,14 @@ fn probe_uring() -> Uring {
     }
 }
 
+/// As the kernel tells of this process; if it does not, the limit is taken to hold.
+fn may_lock_freely() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok());
+    bits.is_some_and(|bits| bits & (1 << CAP_IPC_LOCK) != 0)
+}
+
 fn uring_switch() -> Option<u8> {
     std::fs::read_to_string(URING_SWITCH).ok()?.trim().parse().ok()
 }
@@ -200,7 +220,10 @@ mod tests {
 
     fn denied(errno: Errno, switch: Option<u8>) -> String {
         let uring = Uring::Denied { errno: errno.raw_os_error(), switch };
-        Probe { uring, memlock: FREE, files: FREE }.obstacle().unwrap().to_string()
+        Probe { uring, memlock: FREE, memlock_counts: true, files: FREE }
+            .obstacle(1)
+            .unwrap()
+            .to_string()
     }
 
     #[test]
@@ -215,11 +238,16 @@ mod tests {
     #[test]
     fn little_locked_memory_is_an_obstacle() {
         let memlock = Bound { soft: Some(65_536), hard: Some(65_536) };
-        let probe = Probe { uring: Uring::Ready, memlock, files: FREE };
-        let said = probe.obstacle().unwrap().to_string();
+        let probe = Probe { uring: Uring::Ready, memlock, memlock_counts: false, files: FREE };
+        let said = probe.obstacle(1).unwrap().to_string();
         assert!(said.starts_with("only 65536 bytes of memory may be locked"), "{said}");
         let memlock = Bound { soft: Some(MEMLOCK_BYTES_MIN), hard: None };
-        assert_eq!(Probe { memlock, ..probe }.obstacle(), None);
+        let probe = Probe { memlock, ..probe };
+        assert_eq!(probe.obstacle(64), None);
+        let memlock = Bound { soft: Some(8 << 20), hard: None };
+        let counted = Probe { memlock, memlock_counts: true, ..probe };
+        assert_eq!(counted.obstacle(5), None);
+        assert!(counted.obstacle(6).unwrap().wrong.ends_with("6 shards need 9437184"));
     }
 
     #[test]

@@ -133,7 +133,7 @@ pub fn run(args: Args, loaded: Loaded) -> Result<(), StartError> {
     let lines = log::start(&config.log).map_err(StartError::Log)?;
     probe::raise_limits();
     let probe = Probe::take();
-    if let Some(obstacle) = probe.obstacle() {
+    if let Some(obstacle) = probe.obstacle(config.shards) {
         return Err(StartError::Host(obstacle.to_string()));
     }
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])

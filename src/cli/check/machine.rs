@@ -9,7 +9,7 @@ use crate::server::config::Loaded;
 use crate::server::probe::{CONNECTIONS_EXPECTED, FILES_RESERVED, Obstacle, Probe, raise_limits};
 use crate::server::trouble::Trouble;
 
-pub(super) fn look(findings: &mut Vec<Finding>) {
+pub(super) fn look(shards: u16, findings: &mut Vec<Finding>) {
     // As the station does at start, so that the answer is about the station and not about this shell.
     raise_limits();
     let probe = Probe::take();
@@ -20,7 +20,7 @@ pub(super) fn look(findings: &mut Vec<Finding>) {
     let well = "io_uring is granted".to_owned();
     findings.push(of(probe.uring.obstacle(), Trouble::UringDenied, well));
     let well = format!("locked memory: {}", probe.memlock);
-    findings.push(of(probe.memlock_obstacle(), Trouble::MemlockLow, well));
+    findings.push(of(probe.memlock_obstacle(shards), Trouble::MemlockLow, well));
 }
 
 /// Whether the address can be listened on. A station in the same folder has it by right.
@@ -132,7 +132,8 @@ mod tests {
     fn a_machine_without_io_uring_is_a_fault_with_the_probes_remedy() {
         let uring = Uring::Denied { errno: 1, switch: Some(2) };
         let free = Bound { soft: None, hard: None };
-        let obstacle = Probe { uring, memlock: free, files: free }.obstacle().unwrap();
+        let obstacle =
+            Probe { uring, memlock: free, memlock_counts: true, files: free }.obstacle(1).unwrap();
         let finding = found(Trouble::UringDenied, obstacle.wrong).by(obstacle.remedy);
         assert!(finding.is_fault());
         assert!(finding.to_string().contains("[uring-denied]\n        -> the sysctl"), "{finding}");
