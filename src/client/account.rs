@@ -59,19 +59,9 @@ impl Account {
     /// A new group with this user as its founder: an ID made of `seed` by the user's key, and a
     /// bulletin with `seed` as its name. The same seed gives the same ID again.
     pub fn found(&self, seed: &str, now_s: f64) -> Result<Self, CryptoError> {
-        let fingerprint = base64_encode(&self.sign.sign(seed.as_bytes())?);
-        let key = self.sign.public_map()?;
-        let meta = Meta::build(MetaKind::Mkm, key, Some((seed, fingerprint.as_str())))?;
-        let id = generate_id(&meta, GROUP_NETWORK)?;
-        let meta = prove_meta(&id, meta)?;
-        let (sign, documents) = (self.sign.clone(), Vec::new());
-        let message_keys = Vec::new();
-        let mut group = Self { id, terminal: None, meta, documents, sign, message_keys };
-        let mut properties = Map::new();
-        properties.insert("name".into(), seed.into());
-        properties.insert("founder".into(), self.id.as_str().into());
-        group.publish(properties, now_s)?;
-        Ok(group)
+        let properties = Map::from_iter([("name".to_owned(), seed.into())]);
+        let sign = self.sign.clone();
+        Self::create_group(GROUP_NETWORK, seed, &self.id, sign, now_s, properties)
     }
 
     /// A new account with a visa (or, if `network` says group, a bulletin) of `properties`.
