@@ -163,7 +163,15 @@ fn cuts(len: usize, phase: usize) -> impl Iterator<Item = usize> {
 }
 
 fn run_streams(file: &str) {
-    let station = Station::start(&["--shards", "2"]);
+    // Longer than anything is waited for: no deadline ends what should have ended.
+    let station = Station::start(&[
+        "--shards",
+        "2",
+        "--set",
+        "limits.login_ms_max=600000",
+        "--set",
+        "limits.idle_ms_max=600000",
+    ]);
     let vectors = vectors(file);
     let mut barrier = station.connect(&Person::new(), Form::Mtp);
     for vector in &vectors {

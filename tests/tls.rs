@@ -277,7 +277,13 @@ fn what_a_slow_reader_does_not_take_waits_on_disk_and_comes_in_order() {
 #[test]
 fn both_sides_say_when_they_end() {
     let identity = Identity::new();
-    let station = identity.station(&[]);
+    // Longer than anything is waited for: no deadline ends what should have ended.
+    let station = identity.station(&[
+        "--set",
+        "limits.login_ms_max=600000",
+        "--set",
+        "limits.idle_ms_max=600000",
+    ]);
     // The client ends: with a word and with a FIN, with a word alone, with a FIN alone.
     for (word, fin) in [(true, true), (true, false), (false, true)] {
         let mut stream = identity.stream(station.address, 0);
