@@ -93,7 +93,7 @@ fn files(below: &str, endings: &[&str]) -> Vec<(String, String)> {
         for entry in entries {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                let skipped = ["target", "corpus", "vectors", "__pycache__"];
+                let skipped = ["target", "corpus", "vectors/data", "__pycache__"];
                 if !skipped.iter().any(|name| path.ends_with(name)) {
                     open.push(path);
                 }

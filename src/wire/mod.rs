@@ -32,3 +32,4 @@ pub use error::WireError;
 pub use event::{Ack, Event, Framing, PushKey};
 pub use limits::DeframeLimits;
 pub use lines::{lines_of, split_lines};
+pub use scan::Scan;

@@ -42,7 +42,7 @@ fn message_key() -> OpenKey {
     static KEY: OnceLock<OpenKey> = OnceLock::new();
     let made = || {
         let vectors: Value =
-            serde_json::from_str(include_str!("../vectors/accounts.json")).unwrap();
+            serde_json::from_str(include_str!("../vectors/data/accounts.json")).unwrap();
         let key = &vectors["accounts"]["alice"]["message_keys"][0];
         OpenKey::from_map(key.as_object().unwrap()).unwrap()
     };

@@ -78,7 +78,7 @@ pub(crate) struct World {
 fn keys() -> &'static Vec<(SignKey, OpenKey)> {
     static KEYS: OnceLock<Vec<(SignKey, OpenKey)>> = OnceLock::new();
     KEYS.get_or_init(|| {
-        let accounts = include_str!("../vectors/accounts.json");
+        let accounts = include_str!("../vectors/data/accounts.json");
         let accounts: Value = serde_json::from_str(accounts).unwrap();
         let open = &accounts["accounts"]["alice"]["message_keys"][0];
         let open = OpenKey::from_map(open.as_object().unwrap()).unwrap();
