@@ -6,6 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::content::{ContentError, kind, kind_of};
+use super::document::Document;
 use super::meta::Meta;
 
 type Fields = Map<String, Value>;
@@ -75,7 +76,7 @@ pub fn receive(mut map: Fields) -> Result<Fields, ContentError> {
             Ok(map)
         }
         file if kind::FILES.contains(&file) => {
-            both(&mut map, "key", "password", ContentError::Kind("key")).ok();
+            fix_file(&mut map);
             Ok(map)
         }
         _ => Ok(map),
@@ -127,6 +128,16 @@ fn both(map: &mut Fields, a: &str, b: &str, differ: ContentError) -> Result<(), 
     Ok(())
 }
 
+/// The key of a file goes by two names; where they differ, the newer name counts.
+fn fix_file(map: &mut Fields) {
+    let present = |name: &str| map.get(name).filter(|value| !value.is_null()).cloned();
+    if let Some(key) = present("key") {
+        map.insert("password".into(), key);
+    } else if let Some(password) = present("password") {
+        map.insert("key".into(), password);
+    }
+}
+
 /// A meta under `meta` gets its version under both names, as a number. One that cannot be read is
 /// left as it is, for whoever checks it.
 fn fix_meta(map: &mut Fields) {
@@ -147,7 +158,7 @@ pub fn send(mut map: Fields) -> Fields {
     match kind_of(map.get("type")) {
         kind::COMMAND | kind::HISTORY => send_command(&mut map),
         kind::CARD => copy(&mut map, "did", "ID"),
-        file if kind::FILES.contains(&file) => copy(&mut map, "key", "password"),
+        file if kind::FILES.contains(&file) => fix_file(&mut map),
         _ => {}
     }
     map
@@ -190,7 +201,7 @@ fn send_command(map: &mut Fields) {
     }
 }
 
-/// The list holds the newest first; who knows only one document reads that one.
+/// Who knows only one document reads the newest.
 fn send_documents(map: &mut Fields) {
     let Some(Value::Array(mut documents)) = map.shift_remove("documents") else {
         return;
@@ -198,7 +209,7 @@ fn send_documents(map: &mut Fields) {
     for document in documents.iter_mut().filter_map(Value::as_object_mut) {
         copy(document, "did", "ID");
     }
-    if let Some(newest) = documents.first() {
+    if let Some(newest) = newest(&documents) {
         map.insert("document".into(), newest.clone());
     }
     // Without its list, an answer that has none would be a question.
@@ -207,10 +218,52 @@ fn send_documents(map: &mut Fields) {
     }
 }
 
+/// The document with the latest time; of equal ones, or if either has none, the later in the list.
+fn newest(documents: &[Value]) -> Option<&Value> {
+    let time = |document: &Value| Document::from_map(document.as_object()?).ok()?.time();
+    documents.iter().reduce(|last, next| match (time(last), time(next)) {
+        (Some(last_time), Some(next_time)) if next_time < last_time => last,
+        _ => next,
+    })
+}
+
 fn copy(map: &mut Fields, from: &str, to: &str) {
     if !map.contains_key(to)
         && let Some(value) = map.get(from).cloned()
     {
         map.insert(to.into(), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn of_several_documents_the_newest_is_named() {
+        let document = |time: u32| {
+            let data = format!("{{\"time\": {time}}}");
+            json!({"type": "visa", "did": "moky@anywhere", "data": data, "signature": "AAAA"})
+        };
+        let list = json!([document(5), document(7), document(6)]);
+        let map = json!({"type": kind::COMMAND, "command": "documents", "documents": list});
+        let sent = send(map.as_object().cloned().unwrap());
+        assert_eq!(sent["document"]["data"], document(7)["data"]);
+        assert_eq!(sent["documents"].as_array().map(Vec::len), Some(3));
+    }
+
+    #[test]
+    fn the_key_of_a_file_has_both_names_in_both_directions() {
+        let file = |fields: Value| {
+            let mut map = fields.as_object().cloned().unwrap();
+            map.insert("type".into(), kind::FILES[0].into());
+            [send(map.clone()), receive(map).unwrap()]
+                .map(|map| [map["key"].clone(), map["password"].clone()])
+        };
+        assert_eq!(file(json!({"key": "k"})), [["k", "k"], ["k", "k"]]);
+        assert_eq!(file(json!({"password": "p"})), [["p", "p"], ["p", "p"]]);
+        assert_eq!(file(json!({"key": null, "password": "p"})), [["p", "p"], ["p", "p"]]);
+        assert_eq!(file(json!({"key": "k", "password": "p"})), [["k", "k"], ["k", "k"]]);
     }
 }
