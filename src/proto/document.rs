@@ -117,8 +117,9 @@ impl Document {
     /// The terminal a visa is for; none when it is for all. Not covered by the signature.
     pub fn terminal(&self) -> Option<&str> {
         let outer = self.0.map.get("terminal").and_then(Value::as_str);
-        let some = |text: &&str| !text.is_empty();
-        outer.filter(some).or_else(|| self.0.did.terminal().filter(some))
+        let own = outer.filter(|text| !text.is_empty()).or_else(|| self.0.did.terminal());
+        // A star stands for all.
+        own.filter(|text| !matches!(*text, "" | "*"))
     }
 
     /// The text that the signature covers, as UTF-8 bytes.
@@ -248,6 +249,8 @@ mod tests {
         assert_eq!(with(&web, json!("tv")).as_deref(), Some("tv"));
         assert_eq!(with(&web, json!("")).as_deref(), Some("web"));
         assert_eq!(with(HULK, json!(null)), None);
+        assert_eq!(with(&web, json!("*")), None);
+        assert_eq!(with(&format!("{HULK}/*"), json!("")), None);
     }
 
     #[test]
