@@ -142,9 +142,14 @@ pub fn accept_document(
             return Acceptance::Older;
         }
     }
+    // Only visas are one a terminal; of any other kind there is one.
+    let terminal = |document: &Proven<Document>| {
+        let visa = document.kind() == DocumentKind::Visa;
+        document.terminal().filter(|_| visa).map(str::to_owned)
+    };
     let replaced = |old: &&Proven<Document>| {
         old.is_same_as(&new)
-            || (old.kind_text() == new.kind_text() && old.terminal() == new.terminal())
+            || (old.kind_text() == new.kind_text() && terminal(old) == terminal(&new))
     };
     let mut all: Vec<Proven<Document>> =
         stored.iter().filter(|old| !replaced(old)).cloned().collect();
@@ -371,6 +376,21 @@ mod tests {
         assert_eq!(accept_document(&all, late, NOW_S), Acceptance::TooNew);
         let other = at(&owner(), "visa", 9);
         assert_eq!(accept_document(&all, other, NOW_S), Acceptance::Foreign);
+    }
+
+    #[test]
+    fn only_visas_are_kept_one_a_terminal() {
+        let who = owner();
+        let at_terminal = |kind: &str, time: u32, terminal: &str| {
+            let mut map = at(&who, kind, time).to_map();
+            map.insert("terminal".into(), terminal.into());
+            prove_document(&who.1, who.1.id(), Document::from_map(&map).unwrap()).unwrap()
+        };
+        for (kind, kept) in [("visa", 2), ("profile", 1), ("poem", 1)] {
+            let all = stored(accept_document(&[], at_terminal(kind, 5, "tv"), NOW_S));
+            let all = stored(accept_document(&all, at_terminal(kind, 6, "web"), NOW_S));
+            assert_eq!(all.len(), kept, "{kind}");
+        }
     }
 
     #[test]
