@@ -231,7 +231,7 @@ def stored_already(case):
 
 
 def content_of(case):
-    return case.value if case.ask == 'receive' else case.theirs['accept']['content']
+    return case.theirs['accept'] if case.ask == 'receive' else case.theirs['accept']['content']
 
 
 def is_command(content):
@@ -283,6 +283,7 @@ LAXER = [
     (('message',), '', 'a broken key entry is passed over', lambda c: any(map(not_text_or_loose, entries(c)))),
     (('message',), '', 'keys of a plain message are passed over', lambda c: ('key' in c.value or 'keys' in c.value)
         and 'broadcast message has no key' in c.theirs['reject']),
+    (('message',), '', 'group that is none', lambda c: 'group error' in c.theirs['reject'] and c.part('receiver').endswith('@everywhere')),
     (('receive',), '', 'content without sn', lambda c: c.value.get('sn', c.value.get('N')) is None),
     (('receive',), '', 'no command, though a field is called so', lambda c: not is_command(c.value)
         and ('command' in c.value or 'C' in c.value)),
@@ -307,14 +308,20 @@ OTHER = [
     (('id',), '', 'id: network byte makes no broadcast', lambda c: c.theirs['accept'] == dict(c.mine['accept'], broadcast=True)
         and c.mine['accept']['network'] >= 0x80 and c.mine['accept']['address'] not in ('anywhere', 'everywhere')),
     (('id',), '', 'id: one key for one entity', lambda c: dict(c.theirs['accept'], naked='') == dict(c.mine['accept'], naked='')
-        and c.mine['accept']['address'] in ('anywhere', 'everywhere')),
+        and (c.mine['accept']['address'] in ('anywhere', 'everywhere') or c.mine['accept']['name'] == '')),
+    (('decode',), '', 'data: labels of before 2.4', lambda c: c.question['kind'] == 'ted'
+        and c.value.split(',')[0] in ('base64', 'base58', 'hex')),
+    (('decode',), '', 'data uri: two labels', lambda c: c.question['kind'] == 'ted' and c.value.count(',') > 1),
+    (('receive',), '', 'null stands for absent', lambda c: only_differ(c, ('ID', 'did'))
+        and None in (c.value.get('ID', 0), c.value.get('did', 0))),
     (('send',), '', 'documents: each has both names', lambda c: only_differ(c, ('documents',))
         and without_old_name(c.mine['accept']['documents']) == without_old_name(c.theirs['accept']['documents'])),
     (('receive', 'message'), '', 'command: the whole list of documents', lambda c: is_command(content_of(c))
         and only_differ(c, ('document', 'documents')) and c.mine['accept'].get('content', c.mine['accept'])['documents']),
     (('receive', 'message'), '', 'no command, though a field is called so', lambda c: not is_command(content_of(c))
-        and 'command' in c.theirs['accept'] and only_differ(c, ('did', 'ID', 'meta', 'command', 'document', 'documents'))),
-    (('receive',), '', 'meta that is none is left as it is', lambda c: only_differ(c, ('meta',)) and bad_meta(c)),
+        and 'command' in content_of(c) and only_differ(c, ('did', 'ID', 'meta', 'command', 'document', 'documents'))),
+    (('receive',), '', 'meta that is none is left as it is', lambda c: only_differ(c, ('meta',))
+        and (bad_meta(c) or not_text_or_loose(c.value['meta']['fingerprint']))),
 ]
 
 
