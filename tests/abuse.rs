@@ -143,7 +143,7 @@ fn n5_a_meta_with_another_key_is_not_the_ids() {
     let station = Station::start(&FLAGS);
     let (alice, bot) = (Person::new(), Person::of(4, "bot"));
     let mut at_alice = station.login(&alice, Form::Mtp);
-    let vectors: Value = serde_json::from_str(include_str!("vectors/accounts.json")).unwrap();
+    let vectors: Value = serde_json::from_str(include_str!("vectors/data/accounts.json")).unwrap();
     let rsa = &vectors["accounts"]["alice"]["visa_key"];
     let other = Person::new().meta()["key"].clone();
     for key in [rsa, &other].into_iter().filter(|key| key.is_object()) {

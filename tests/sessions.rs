@@ -30,7 +30,7 @@ const NOT_QUOTED: [&str; 5] = ["from", "rcpt", "traces", "IV", "SDT"];
 
 fn session(name: &str) -> Value {
     let folder = std::env::var_os("DIM_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors")),
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/data")),
         PathBuf::from,
     );
     let path = folder.join("transport").join(format!("session-{name}.json"));

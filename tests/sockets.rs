@@ -56,7 +56,7 @@ fn hex(value: &Value) -> Vec<u8> {
 
 fn vectors(file: &str) -> Vec<Vector> {
     let folder = std::env::var_os("DIM_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors")),
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/data")),
         PathBuf::from,
     );
     let path = folder.join("transport").join(file);
