@@ -175,6 +175,35 @@ fn both_stores_give_the_same_answers() {
 }
 
 #[test]
+fn users_come_in_pages_each_once_and_without_those_who_only_have_mail() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let names = ["a", "a\0", "ab", "b", "c"];
+    let json = Bytes::from_static(b"{}");
+    let mut ops = vec![put(&queue("aa", "pad"), 1, 10)];
+    for name in names {
+        ops.push(StoreOp::Save { user: name.into(), part: AccountPart::Meta, json: json.clone() });
+        ops.push(StoreOp::Save {
+            user: name.into(),
+            part: AccountPart::Logins,
+            json: json.clone(),
+        });
+    }
+    store.commit(&ops).unwrap();
+    for size in 1..7 {
+        let (mut found, mut last) = (Vec::new(), None);
+        loop {
+            let page = store.users(last.as_deref(), size).unwrap();
+            assert!(page.len() <= size);
+            let Some(end) = page.last().cloned() else { break };
+            found.extend(page.iter().map(|user| user.to_string()));
+            last = Some(end);
+        }
+        assert_eq!(found, names, "pages of {size}");
+    }
+}
+
+#[test]
 fn a_second_open_says_who_is_in_the_way() {
     let folder = tempfile::tempdir().unwrap();
     let _first = open(folder.path());
