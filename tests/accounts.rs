@@ -8,10 +8,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use dim::base::encode::base64_encode;
 use dim::client::account::Account;
@@ -21,7 +23,7 @@ use dim::proto::address::EntityKind;
 use dim::proto::id::Id;
 use dim::proto::meta::MetaKind;
 use dim::store::rocks::{RocksSettings, RocksStore};
-use dim::store::{Store, StoreAnswer, StoreOp};
+use dim::store::{QueueKey, Store, StoreAnswer, StoreOp};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -580,4 +582,128 @@ fn nothing_is_imported_while_the_folder_is_in_use() {
     assert!(kept(&data).is_empty() && !data.join("private").exists());
     let said = dims(place.path(), &["import", "nowhere"], "");
     assert_eq!((said.code, said.err.contains("is a folder")), (1, true), "{}", said.err);
+}
+
+/// A redis server that holds `mail` (an ID and its messages) and answers one program after another.
+fn redis(mail: Vec<(String, Vec<Value>)>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+    let list = |items: Vec<String>| format!("*{}\r\n{}", items.len(), items.concat());
+    let mut answers = BTreeMap::new();
+    let names = mail.iter().map(|(id, _)| bulk(&format!("dkd.msg.{id}.messages"))).collect();
+    answers.insert("SCAN".to_owned(), list(vec![bulk("0"), list(names)]));
+    for (id, messages) in &mail {
+        let ends: Vec<_> = (0..messages.len()).map(|n| bulk(&format!("end{n}"))).collect();
+        answers.insert(format!("ZRANGE dkd.msg.{id}.messages"), list(ends));
+        for (number, message) in messages.iter().enumerate() {
+            let key = format!("GET dkd.msg.{id}.end{number}");
+            answers.insert(key, bulk(&message.to_string()));
+        }
+    }
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            let mut lines = BufReader::new(&stream).lines().map(Result::unwrap);
+            while let Some(count) = lines.next() {
+                let count: usize = count.strip_prefix('*').unwrap().parse().unwrap();
+                // Lengths and words in turn; no word that is asked has a line break in it.
+                let asked: Vec<_> = lines.by_ref().take(2 * count).skip(1).step_by(2).collect();
+                let key = match asked[0].as_str() {
+                    "SCAN" => "SCAN".to_owned(),
+                    _ => asked[..2].join(" "),
+                };
+                let answer = answers.get(&key).map_or("+OK\r\n", String::as_str);
+                (&stream).write_all(answer.as_bytes()).unwrap();
+            }
+        }
+    });
+    port
+}
+
+fn letter(from: &Account, to: &Id, text: &str, time: f64) -> Value {
+    let signature = base64_encode(&from.sign_key().sign(text.as_bytes()).unwrap());
+    json!({"sender": from.id().as_str(), "receiver": to.as_str(), "time": time,
+        "data": base64_encode(text.as_bytes()), "keys": {}, "signature": signature})
+}
+
+/// The times of the letters in a queue, in its order.
+fn waiting(data: &Path, user: &Id, device: &str) -> Vec<f64> {
+    let store = RocksStore::open(data.join("store"), RocksSettings::default()).unwrap();
+    let queue = QueueKey { user: user.as_str().into(), device: device.into() };
+    let op = StoreOp::Page { queue, from_seq: 0, count_max: 100, bytes_max: 1 << 20 };
+    let StoreAnswer::Page { mails, .. } = store.read(&op) else { panic!() };
+    let time = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap()["time"].as_f64();
+    mails.iter().map(|(_, mail)| time(&mail.body).unwrap()).collect()
+}
+
+#[test]
+fn mail_in_redis_is_proven_sorted_and_taken_once() {
+    let place = place();
+    let root = place.path().join("old");
+    let people = old_station(&root);
+    let [bob, alice, .., last] = &people[..] else { panic!() };
+    let stranger = person("stranger", 1e9);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64().floor();
+    let at = |text: &str, age: f64| letter(alice, bob.id(), text, now - age);
+    let mut forged = at("true", 3.0);
+    forged["data"] = json!(base64_encode(b"false"));
+    let mut introduced = letter(&stranger, bob.id(), "hello", now - 2.0);
+    introduced["meta"] = stranger.meta().to_map().into();
+    let phone = at("phone", 5.0);
+    let naked = vec![
+        at("later", 10.25),
+        at("sooner", 10.75),
+        phone.clone(),
+        forged,
+        at("last year", 3e7),
+        introduced,
+        letter(&person("nobody", 1e9), bob.id(), "who?", now),
+        letter(alice, last.id(), "elsewhere", now),
+    ];
+    let port = redis(vec![
+        (bob.id().as_str().to_owned(), naked),
+        (format!("{}//", bob.id()), vec![at("later", 10.25)]),
+        (format!("{}/phone", bob.id()), vec![phone]),
+        ("?".to_owned(), vec![]),
+    ]);
+    let redis = format!("--redis=redis://127.0.0.1:{port}");
+    let said = dims(place.path(), &["import", "old", &redis], "");
+    assert_eq!(said.code, 1);
+    let key = |rest: &str| format!("dims: redis: dkd.msg.{}.{rest}", bob.id());
+    let mut expected = [
+        "dims: redis: dkd.msg.?.messages: not the messages of an ID".to_owned(),
+        key("end3: its signature does not match"),
+        key("end6: its sender is unknown here, so it cannot be verified"),
+        key("end7: a message for somebody else"),
+        "dims: 4 damaged, all others imported".to_owned(),
+    ];
+    expected.sort();
+    let mut named: Vec<_> = said.err.lines().map(str::to_owned).collect();
+    named.sort();
+    assert_eq!(named, expected);
+    assert!(said.out.contains("mail          4 new, 2 known, 1 outdated\n"), "{}", said.out);
+    let data = place.path().join("dim-data");
+    assert_eq!(waiting(&data, bob.id(), "*"), [now - 10.75, now - 10.25, now - 2.0]);
+    assert_eq!(waiting(&data, bob.id(), "phone"), [now - 5.0]);
+
+    let said = dims(place.path(), &["import", &redis], "");
+    assert!(said.out.contains("mail          0 new, 6 known, 1 outdated\n"), "{}", said.out);
+    assert_eq!(waiting(&data, bob.id(), "*").len(), 3);
+}
+
+#[test]
+fn a_redis_that_is_none_is_named() {
+    let place = place();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = listener.local_addr().unwrap().port();
+    drop(listener);
+    for (url, expected) in [
+        ("localhost", "dims: redis: not a redis address; expected redis://"),
+        (&format!("redis://127.0.0.1:{closed}"), "dims: redis: Connection refused"),
+    ] {
+        let said = dims(place.path(), &["import", &format!("--redis={url}")], "");
+        assert_eq!(said.code, 1);
+        assert!(said.err.starts_with(expected), "{}", said.err);
+    }
 }

@@ -1,10 +1,12 @@
-//! `dims import`: what the reference has kept in files becomes ours. Everything is proven before it is
+//! `dims import`: what the reference has kept, in files and in Redis, becomes ours. Everything is proven before it is
 //! stored; what is not sound is named and left, and the rest goes on. One account at a time, so the
 //! number of accounts does not matter. May be repeated: what is known already is not written again.
 
 mod account;
 mod files;
 mod logins;
+mod mail;
+mod redis;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -35,7 +37,7 @@ DIR is the reference's root, with public/, protected/ and private/ in it; withou
 the reference's config.ini names are read:
 
   dims import /var/.dim --data-dir=dim-data
-  dims import --config=/etc/dim/config.ini
+  dims import --config=/etc/dim/config.ini --redis=redis://localhost:6379
 
 No station may run on the data folder meanwhile. Each damaged or forged file is named on standard error
 and left out, and then the exit code is 1; all others are imported.";
@@ -45,6 +47,9 @@ and left out, and then the exit code is 1; all others are imported.";
 pub(super) struct ImportArgs {
     /// The reference's root
     dir: Option<PathBuf>,
+    /// Take over the mail of absent users, which the reference keeps in Redis, database 8
+    #[arg(long, value_name = "redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]")]
+    redis: Option<String>,
     #[command(flatten)]
     place: PlaceArgs,
 }
@@ -70,6 +75,7 @@ pub(super) struct Tally {
     metas: Count,
     documents: Count,
     logins: Count,
+    mail: Count,
     keys: Count,
     pub(super) files: Count,
     pub(super) damaged: u64,
@@ -82,6 +88,7 @@ impl Tally {
             ("metas", &self.metas),
             ("documents", &self.documents),
             ("logins", &self.logins),
+            ("mail", &self.mail),
             ("private keys", &self.keys),
             ("other files", &self.files),
         ] {
@@ -115,21 +122,7 @@ struct Import<'a> {
 pub(super) fn import(args: &ImportArgs) -> Result<(), Refusal> {
     let config = Config::load(&(&args.place).into())?.config;
     let target = folder_of(&config);
-    let source = match (&args.dir, &config.reference) {
-        (Some(dir), _) => Folder::below(dir),
-        (None, Some(_)) => target.clone(),
-        (None, None) => {
-            let said = "name the reference's folder, or its config.ini with --config";
-            return Err(Refusal::usage(said));
-        }
-    };
-    if !source.public.is_dir() && !source.private.is_dir() {
-        return Err(Refusal::here(format!(
-            "neither {} nor {} is a folder",
-            source.public.display(),
-            source.private.display()
-        )));
-    }
+    let source = source(args, &config, &target)?;
     let store = open_store(&config).map_err(refused)?;
     let mut import = Import {
         source: &source,
@@ -142,16 +135,11 @@ pub(super) fn import(args: &ImportArgs) -> Result<(), Refusal> {
         names: Names::default(),
         now_s: now_s(),
     };
-    for address in source.addresses()? {
-        match address {
-            Ok(address) => import.account(&address)?,
-            Err(error) => import.tally.damaged(&error),
-        }
+    import.files()?;
+    if let Some(url) = &args.redis {
+        import.mail(url, &config.mail)?;
     }
     import.commit()?;
-    if source != target {
-        copy_all(&source, &target, &mut import.tally)?;
-    }
     store.settle().map_err(refused)?;
     import.tally.report();
     match import.tally.damaged {
@@ -160,11 +148,45 @@ pub(super) fn import(args: &ImportArgs) -> Result<(), Refusal> {
     }
 }
 
+/// The folder to read; none that exists if only mail is wanted.
+fn source(args: &ImportArgs, config: &Config, target: &Folder) -> Result<Folder, Refusal> {
+    let source = match (&args.dir, &config.reference, &args.redis) {
+        (Some(dir), ..) => Folder::below(dir),
+        (None, Some(_), _) | (None, None, Some(_)) => target.clone(),
+        (None, None, None) => {
+            let said = "name the reference's folder, or its config.ini with --config";
+            return Err(Refusal::usage(said));
+        }
+    };
+    if args.redis.is_none() && !source.public.is_dir() && !source.private.is_dir() {
+        return Err(Refusal::here(format!(
+            "neither {} nor {} is a folder",
+            source.public.display(),
+            source.private.display()
+        )));
+    }
+    Ok(source)
+}
+
 pub(super) fn refused(error: StoreError) -> Refusal {
     Refusal::here(error)
 }
 
 impl Import<'_> {
+    fn files(&mut self) -> Result<(), Refusal> {
+        for address in self.source.addresses()? {
+            match address {
+                Ok(address) => self.account(&address)?,
+                Err(error) => self.tally.damaged(&error),
+            }
+        }
+        self.commit()?;
+        if self.source != self.target {
+            copy_all(self.source, self.target, &mut self.tally)?;
+        }
+        Ok(())
+    }
+
     fn put(&mut self, op: StoreOp) -> Result<(), Refusal> {
         self.batch_bytes = self.batch_bytes.saturating_add(op.payload_bytes());
         self.batch.push(op);

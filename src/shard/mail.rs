@@ -478,7 +478,8 @@ fn dressed(user: &Id, device: &str) -> Id {
 }
 
 /// What a message is known by: its signature, which covers the content, and whose mail it is.
-fn digest_of(message: &Verified, to: &Id) -> MailDigest {
+#[must_use]
+pub fn digest_of(message: &Verified, to: &Id) -> MailDigest {
     half_digest(message.signature(), to.as_str())
 }
 

@@ -42,6 +42,7 @@ use crate::wire::{Ack, DeframeLimits};
 use effect::{Effect, Outbox};
 use input::{AccountAnswer, AccountOp, ConnId, Input, Outcome, Parcel, ReplyTo, Ticket, Verdict};
 use mail::Mail;
+pub use mail::digest_of;
 use rate::Rate;
 use ring::{Ring, ShardIndex};
 pub use seal::Station;

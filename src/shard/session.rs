@@ -178,7 +178,7 @@ impl Session {
 }
 
 /// Queue of mail for a user of whom no device is known yet; the first one that comes has it.
-pub(super) const ANY_DEVICE: &str = "*";
+pub const ANY_DEVICE: &str = "*";
 
 /// Names for logs: where a connection comes from, never its key.
 impl std::fmt::Display for Session {

@@ -11,8 +11,9 @@ import sys
 import time
 
 import pytest
-from conftest import free_port
+from conftest import SHARED, Station, free_port
 from dimwire import Account, RawClient
+from test_restart import leave_messages
 
 DIMS = shlex.split(os.environ.get('DIM_STATION_CMD', ''))[:1]
 pytestmark = pytest.mark.skipif(
@@ -294,3 +295,33 @@ async def test_what_a_reference_station_has_kept_is_imported(tmp_path, agents):
         dave.meet(alice.user)
     finally:
         station.stop(signal.SIGKILL)
+
+
+@pytest.mark.skipif(shutil.which('redis-server') is None, reason='needs redis-server')
+async def test_mail_that_a_reference_station_has_kept_is_delivered(tmp_path):
+    script = f'{shlex.quote(sys.executable)} {shlex.quote(os.path.join(SHARED, "reference_station.py"))}'
+    station = Station(cmd=script, cleanup=script + ' cleanup')
+    station.start()
+    try:
+        away, sender = Account('Away'), Account('A')
+        sent = await leave_messages(station, away, sender, 3)
+        station.kill()
+        root, port = station.root, free_port()
+        with open(os.path.join(root, 'redis', 'port')) as f:
+            redis = f'--redis=redis://127.0.0.1:{f.read()}'
+        out = dims(root, 'import', '--config=config.ini', redis)
+        assert re.search('^mail +3 new', out, re.M) and re.search('^damaged +0$', out, re.M), out
+        out = dims(root, 'import', '--config=config.ini', redis)
+        assert re.search('^mail +0 new, [3-6] known', out, re.M), out
+        running = ours(root, port)
+        try:
+            c = await RawClient('127.0.0.1', port, away).open()
+            await c.handshake()
+            for s in sent:
+                await c.wait(lambda m, _: m.get('signature') == s, 20)
+            assert c.texts() == [f'kept {i}' for i in range(3)]
+            await c.close()
+        finally:
+            running.stop()
+    finally:
+        station.finish()
