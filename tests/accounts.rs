@@ -476,6 +476,8 @@ fn an_export_can_be_imported_and_is_the_same() {
     }
     fine(place.path(), &["export", "again", "--data-dir=two"], "");
     assert!(files(&place.path().join("files")) == files(&place.path().join("again")));
+    fine(place.path(), &["export", "nothing", "--data-dir=three"], "");
+    assert_eq!(mode(&place.path().join("nothing")), 0o700);
     let said = dims(place.path(), &["export", "files", "--data-dir=one"], "");
     assert_eq!((said.code, said.err.contains("is not empty")), (1, true));
 }

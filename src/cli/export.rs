@@ -2,6 +2,8 @@
 //! way back. Mail is not part of that layout.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ use crate::store::{Store, StoreAnswer, StoreOp, UserRecord};
 
 /// Users whose names are read at once.
 const PAGE_USERS: usize = 256;
+/// Private keys will lie in it.
+const FOLDER_MODE: u32 = 0o700;
 
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
@@ -49,8 +53,10 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), Refusal> {
     if fs::read_dir(&args.dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(Refusal::here(format!("{dir} is not empty; name a new or an empty folder")));
     }
-    let to = Folder::below(&args.dir);
+    let failed = |error: io::Error| Refusal::here(format!("{dir}: {error}"));
+    let to = Folder::below(&args.dir).without_sync();
     let store = open_store(&config).map_err(refused)?;
+    fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&args.dir).map_err(failed)?;
     let mut written = Written::default();
     let mut last: Option<Arc<str>> = None;
     loop {
@@ -71,6 +77,8 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), Refusal> {
     own_accounts(&from, &to, &mut written)?;
     let mut carried = Tally::default();
     copy_all(&from, &to, &mut carried)?;
+    let synced = fs::File::open(&args.dir).and_then(|dir| Ok(rustix::fs::syncfs(dir)?));
+    synced.map_err(failed)?;
     if let Some(error) = store.damage().last {
         complain(error);
     }

@@ -127,6 +127,7 @@ pub struct Folder {
     pub protected: PathBuf,
     /// Private keys and contacts.
     pub private: PathBuf,
+    sync: bool,
 }
 
 impl Folder {
@@ -134,7 +135,24 @@ impl Folder {
     #[must_use]
     pub fn below(root: &Path) -> Self {
         let [public, protected, private] = ["public", "protected", "private"].map(|n| root.join(n));
-        Self { public, protected, private }
+        Self::new(public, protected, private)
+    }
+
+    /// Three places anywhere.
+    #[must_use]
+    pub const fn new(public: PathBuf, protected: PathBuf, private: PathBuf) -> Self {
+        Self { public, protected, private, sync: true }
+    }
+
+    /// The same, for writing many accounts in one go: files are not synced one by one, and the caller
+    /// syncs all of them at the end.
+    #[must_use]
+    pub fn without_sync(self) -> Self {
+        Self { sync: false, ..self }
+    }
+
+    fn write_json(&self, path: &Path, value: &Value, secret: bool) -> Done<()> {
+        write(path, text::write(value).as_bytes(), secret, self.sync)
     }
 
     /// The addresses that have files here, each once, in no order.
@@ -289,30 +307,30 @@ impl Folder {
         let keys = message_keys.iter().map(|key| key.to_map().map(Value::Object));
         let keys = keys.collect::<Result<Vec<_>, _>>().map_err(Fault::Proof).map_err(at(&path))?;
         if !keys.is_empty() {
-            write_json(&path, &keys.into(), true)?;
+            self.write_json(&path, &keys.into(), true)?;
         }
         // Last: an account is one that has this file.
         let path = folder.join(SECRET[0]);
         let map = sign.to_map().map_err(Fault::Proof).map_err(at(&path))?;
-        write_json(&path, &map.into(), true)
+        self.write_json(&path, &map.into(), true)
     }
 
     /// Writes a meta down.
     pub fn save_meta(&self, meta: &Proven<Meta>) -> Done<()> {
-        write_json(&self.meta_path(meta.id()), &meta.to_map().into(), false)
+        self.write_json(&self.meta_path(meta.id()), &meta.to_map().into(), false)
     }
 
     /// Writes documents down, in place of those that were there.
     pub fn save_documents(&self, id: &Id, documents: &[Proven<Document>]) -> Done<()> {
         let list: Vec<Value> = documents.iter().map(|d| Value::Object(d.to_map())).collect();
         let path = self.public.join(id.address()).join(DOCUMENTS[0]);
-        write_json(&path, &json!({ "documents": list }), false)
+        self.write_json(&path, &json!({ "documents": list }), false)
     }
 
     /// Writes login records down, in place of those that were there.
     pub fn save_logins(&self, id: &Id, records: &[Value]) -> Done<()> {
         let path = self.logins_path(id);
-        write_json(&path, &json!({ "records": records }), false)
+        self.write_json(&path, &json!({ "records": records }), false)
     }
 }
 
@@ -420,20 +438,20 @@ pub fn read_bytes(path: &Path) -> Done<Option<Vec<u8>>> {
     }
 }
 
-fn write_json(path: &Path, value: &Value, secret: bool) -> Done<()> {
-    write_bytes(path, text::write(value).as_bytes(), secret)
-}
-
 /// Writes a file whole or not at all: beside it, synced, then renamed over it. A secret one is
 /// readable by its owner only, and so is its folder from then on.
 pub fn write_bytes(path: &Path, bytes: &[u8], secret: bool) -> Done<()> {
+    write(path, bytes, secret, true)
+}
+
+fn write(path: &Path, bytes: &[u8], secret: bool, sync: bool) -> Done<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
     // A name of its own: a station and a command may write the same file at the same time.
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}-{number}.new", std::process::id()));
     let beside = PathBuf::from(beside);
-    let done = replace(path, &beside, bytes, secret);
+    let done = replace(path, &beside, bytes, secret, sync);
     if done.is_err() {
         // It may not even have been made; what failed is said below.
         let _ = fs::remove_file(&beside);
@@ -441,12 +459,13 @@ pub fn write_bytes(path: &Path, bytes: &[u8], secret: bool) -> Done<()> {
     done.map_err(|error| at(path)(Fault::Io(error)))
 }
 
-fn replace(path: &Path, beside: &Path, bytes: &[u8], secret: bool) -> io::Result<()> {
+fn replace(path: &Path, beside: &Path, bytes: &[u8], secret: bool, sync: bool) -> io::Result<()> {
+    let synced = |file: &fs::File| if sync { file.sync_all() } else { Ok(()) };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
         fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
         if let Some(parent) = folder.parent().filter(|p| !p.as_os_str().is_empty()) {
-            fs::File::open(parent)?.sync_all()?;
+            synced(&fs::File::open(parent)?)?;
         }
     } else if secret && fs::metadata(folder)?.permissions().mode() & 0o077 != 0 {
         fs::set_permissions(folder, fs::Permissions::from_mode(FOLDER_MODE))?;
@@ -454,9 +473,9 @@ fn replace(path: &Path, beside: &Path, bytes: &[u8], secret: bool) -> io::Result
     let mode = if secret { SECRET_MODE } else { PUBLIC_MODE };
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(beside)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
+    synced(&file)?;
     fs::rename(beside, path)?;
-    fs::File::open(folder)?.sync_all()
+    synced(&fs::File::open(folder)?)
 }
 
 #[cfg(test)]
@@ -508,7 +527,7 @@ mod tests {
             ("documents.js", json!([visa])),
             ("documents.js", json!({"documents": [visa]})),
         ] {
-            write_json(&public.join(name), &value, false).unwrap();
+            folder.write_json(&public.join(name), &value, false).unwrap();
             let read: Vec<_> =
                 folder.documents(made.meta()).unwrap().into_iter().map(Result::unwrap).collect();
             assert_eq!(read.len(), 1, "{name}");
@@ -522,7 +541,7 @@ mod tests {
         let (folder, made) = (Folder::below(place.path()), bot());
         let private = folder.private.join(made.id().address());
         let old = SignKey::generate_rsa(1024).unwrap().to_map().unwrap();
-        write_json(&private.join(SECRET[1]), &old.into(), true).unwrap();
+        folder.write_json(&private.join(SECRET[1]), &old.into(), true).unwrap();
         assert!(matches!(folder.sign_key(made.id()).unwrap(), Some(SignKey::Rsa(_))));
         folder.save(&made).unwrap();
         assert!(matches!(folder.sign_key(made.id()).unwrap(), Some(SignKey::Ecc(_))));
@@ -538,7 +557,7 @@ mod tests {
         let mut forged = made.document().unwrap().to_map();
         forged.insert("data".into(), "{\"name\": \"Eve\"}".into());
         let list = json!([made.document().unwrap().to_map(), forged, 7]);
-        write_json(&public.join("documents.js"), &list, false).unwrap();
+        folder.write_json(&public.join("documents.js"), &list, false).unwrap();
         let read = folder.documents(made.meta()).unwrap();
         let said_of: Vec<_> = read.into_iter().map(|d| d.err().map(said)).collect();
         let forged = "entry 2: signature does not match".to_owned();

@@ -66,11 +66,9 @@ type Done<T> = Result<T, IdentityError>;
 #[must_use]
 pub fn folder_of(config: &Config) -> Folder {
     match &config.reference {
-        Some(files) => Folder {
-            public: files.public.clone(),
-            protected: files.protected.clone(),
-            private: files.private.clone(),
-        },
+        Some(files) => {
+            Folder::new(files.public.clone(), files.protected.clone(), files.private.clone())
+        }
         None => Folder::below(&config.data_dir),
     }
 }
