@@ -11,18 +11,18 @@ use clap::Args;
 use serde_json::Value;
 
 use super::args::PlaceArgs;
-use super::import::{Tally, copy_all, refused, save_if_newer};
+use super::import::{Tally, copy_all, own_store, refused, save_if_newer};
 use super::{Refusal, complain, say};
 use crate::client::folder::{Fault, Folder, FolderError};
 use crate::crypto::identity::{Proven, is_made_by, prove_document, prove_meta};
 use crate::proto::address::Address;
+use crate::proto::command::List;
 use crate::proto::document::Document;
 use crate::proto::id::Id;
 use crate::proto::json as text;
 use crate::proto::meta::Meta;
 use crate::server::config::Config;
 use crate::server::identity::folder_of;
-use crate::server::start::open_store;
 use crate::store::{Store, StoreAnswer, StoreOp, UserRecord};
 
 /// Users whose names are read at once.
@@ -43,6 +43,7 @@ struct Written {
     metas: u64,
     documents: u64,
     logins: u64,
+    lists: u64,
     keys: u64,
     damaged: u64,
 }
@@ -55,7 +56,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), Refusal> {
     }
     let failed = |error: io::Error| Refusal::here(format!("{dir}: {error}"));
     let to = Folder::below(&args.dir).without_sync();
-    let store = open_store(&config).map_err(refused)?;
+    let (_folder, store) = own_store(&config)?;
     fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&args.dir).map_err(failed)?;
     let mut written = Written::default();
     let mut last: Option<Arc<str>> = None;
@@ -87,6 +88,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), Refusal> {
         ("metas", written.metas),
         ("documents", written.documents),
         ("logins", written.logins),
+        ("lists", written.lists),
         ("private keys", written.keys),
         ("other files", carried.files.new),
         ("damaged", written.damaged),
@@ -140,6 +142,12 @@ fn account(
     if !documents.is_empty() {
         to.save_documents(meta.id(), &documents)?;
         written.documents += documents.len() as u64;
+    }
+    for (which, json) in [(List::Block, &record.blocked), (List::Mute, &record.muted)] {
+        if let Some(Ok(command)) = json.as_deref().map(text::parse_object) {
+            to.save_list(meta.id(), which, command)?;
+            written.lists += 1;
+        }
     }
     let logins = list(record.logins.as_deref());
     if !logins.is_empty() {

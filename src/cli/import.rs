@@ -20,7 +20,8 @@ use crate::proto::directory::Names;
 use crate::proto::json::Parser;
 use crate::server::config::Config;
 use crate::server::identity::folder_of;
-use crate::server::start::open_store;
+use crate::server::lock::FolderLock;
+use crate::server::start::{open_store, own_folder};
 use crate::store::rocks::RocksStore;
 use crate::store::{Store, StoreAnswer, StoreError, StoreOp};
 
@@ -75,6 +76,7 @@ pub(super) struct Tally {
     metas: Count,
     documents: Count,
     logins: Count,
+    lists: Count,
     mail: Count,
     keys: Count,
     pub(super) files: Count,
@@ -88,6 +90,7 @@ impl Tally {
             ("metas", &self.metas),
             ("documents", &self.documents),
             ("logins", &self.logins),
+            ("lists", &self.lists),
             ("mail", &self.mail),
             ("private keys", &self.keys),
             ("other files", &self.files),
@@ -123,7 +126,7 @@ pub(super) fn import(args: &ImportArgs) -> Result<(), Refusal> {
     let config = Config::load(&(&args.place).into())?.config;
     let target = folder_of(&config);
     let source = source(args, &config, &target)?;
-    let store = open_store(&config).map_err(refused)?;
+    let (_folder, store) = own_store(&config)?;
     let mut import = Import {
         source: &source,
         target: &target,
@@ -166,6 +169,12 @@ fn source(args: &ImportArgs, config: &Config, target: &Folder) -> Result<Folder,
         )));
     }
     Ok(source)
+}
+
+/// The store of a data folder that no station runs on meanwhile.
+pub(super) fn own_store(config: &Config) -> Result<(FolderLock, RocksStore), Refusal> {
+    let folder = own_folder(config).map_err(Refusal::here)?;
+    Ok((folder, open_store(config).map_err(refused)?))
 }
 
 pub(super) fn refused(error: StoreError) -> Refusal {

@@ -29,6 +29,7 @@ use crate::crypto::error::CryptoError;
 use crate::crypto::identity::{Proven, prove_document, prove_meta};
 use crate::crypto::key::{OpenKey, SignKey};
 use crate::proto::address::Address;
+use crate::proto::command::List;
 use crate::proto::document::Document;
 use crate::proto::error::ProtoError;
 use crate::proto::id::Id;
@@ -243,6 +244,24 @@ impl Folder {
         self.public.join(id.address()).join(LOGINS)
     }
 
+    /// A list that the owner of an ID has left: the command as it came. None if there is no file.
+    pub fn list(&self, id: &Id, which: List) -> Done<Option<Map<String, Value>>> {
+        let path = self.list_path(id, which);
+        let Some(map) = read_object(&path)? else {
+            return Ok(None);
+        };
+        match map.get("list") {
+            Some(Value::Array(_)) => Ok(Some(map)),
+            _ => Err(at(&path)(Fault::Shape("a command with a list"))),
+        }
+    }
+
+    /// Where a list of an ID is kept.
+    #[must_use]
+    pub fn list_path(&self, id: &Id, which: List) -> PathBuf {
+        self.protected.join(id.address()).join(format!("{}_stored.js", which.name()))
+    }
+
     /// The identity key of an ID. None if it is not here.
     pub fn sign_key(&self, id: &Id) -> Done<Option<SignKey>> {
         for name in SECRET {
@@ -331,6 +350,11 @@ impl Folder {
     pub fn save_logins(&self, id: &Id, records: &[Value]) -> Done<()> {
         let path = self.logins_path(id);
         self.write_json(&path, &json!({ "records": records }), false)
+    }
+
+    /// Writes a list down as the command that it came by.
+    pub fn save_list(&self, id: &Id, which: List, command: Map<String, Value>) -> Done<()> {
+        self.write_json(&self.list_path(id, which), &command.into(), true)
     }
 }
 

@@ -163,7 +163,7 @@ pub fn run(args: Args, loaded: Loaded) -> Result<(), StartError> {
 }
 
 /// Makes the data folder where it is missing, and keeps other stations out of it.
-fn own_folder(config: &Config) -> Result<FolderLock, StartError> {
+pub(crate) fn own_folder(config: &Config) -> Result<FolderLock, StartError> {
     let path = &config.data_dir;
     std::fs::DirBuilder::new()
         .recursive(true)

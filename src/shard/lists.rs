@@ -112,11 +112,7 @@ impl Shard {
         let op = user.map(|user| {
             *user.list(which) = Listed::new(question.content.map.clone());
             let json = text::write_object(&question.content.map).into();
-            let part = match which {
-                List::Block => AccountPart::Blocked,
-                List::Mute => AccountPart::Muted,
-            };
-            StoreOp::Save { user: user.text.clone(), part, json }
+            StoreOp::Save { user: user.text.clone(), part: AccountPart::of(which), json }
         });
         if let Some(op) = op {
             self.hold(question.ticket, op, sender.naked(), out);

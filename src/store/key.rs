@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::op::QueueKey;
+use crate::proto::command::List;
 
 const ESCAPE: u8 = 0x00;
 const ESCAPED_ZERO: u8 = 0xFF;
@@ -32,6 +33,14 @@ pub enum AccountPart {
 }
 
 impl AccountPart {
+    /// The part that keeps a list.
+    pub const fn of(list: List) -> Self {
+        match list {
+            List::Block => Self::Blocked,
+            List::Mute => Self::Muted,
+        }
+    }
+
     /// All of them, in order.
     pub const ALL: [Self; 5] =
         [Self::Meta, Self::Documents, Self::Logins, Self::Blocked, Self::Muted];

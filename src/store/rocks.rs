@@ -21,6 +21,7 @@ mod view;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
@@ -256,7 +257,9 @@ fn not_open() -> StoreError {
 }
 
 fn open_folder(path: &Path, settings: &RocksSettings) -> Result<DB, StoreError> {
-    fs::create_dir_all(path).map_err(|error| system_fault(path, &error))?;
+    // Mail is nobody's business but the station's.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| system_fault(path, &error))?;
     refuse_headless(path)?;
     let db = options::open(path, settings).map_err(|error| fault(path, &error))?;
     migrate::prepare(&db)?;

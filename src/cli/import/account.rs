@@ -14,6 +14,7 @@ use crate::crypto::identity::{
 };
 use crate::crypto::key::{OpenKey, SignKey};
 use crate::proto::address::Address;
+use crate::proto::command::List;
 use crate::proto::document::Document;
 use crate::proto::id::Id;
 use crate::proto::json as text;
@@ -50,6 +51,8 @@ impl Import<'_> {
         }
         let documents = self.documents(&meta, &user, stored.documents.as_ref())?;
         self.logins(&meta, &documents, &user, stored.logins.as_ref())?;
+        self.list(&meta, List::Block, &user, stored.blocked.is_some())?;
+        self.list(&meta, List::Mute, &user, stored.muted.is_some())?;
         self.keys(&meta, &documents)
     }
 
@@ -166,6 +169,32 @@ impl Import<'_> {
         Ok(())
     }
 
+    /// Whom the user blocks or mutes: the operator's own files, which nobody has signed. What the user
+    /// has told this station since stays.
+    fn list(
+        &mut self,
+        meta: &Proven<Meta>,
+        which: List,
+        user: &Arc<str>,
+        known: bool,
+    ) -> Result<(), Refusal> {
+        let command = match self.source.list(meta.id(), which) {
+            Ok(Some(command)) => command,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                self.tally.damaged(&error);
+                return Ok(());
+            }
+        };
+        if known {
+            self.tally.lists.known += 1;
+            return Ok(());
+        }
+        self.tally.lists.new += 1;
+        let json = text::write_object(&command).into();
+        self.put(StoreOp::Save { user: user.clone(), part: AccountPart::of(which), json })
+    }
+
     /// Private keys stay files; with them, in another folder, what the station and the tool need to
     /// use them.
     fn keys(&mut self, meta: &Proven<Meta>, documents: &[Proven<Document>]) -> Result<(), Refusal> {
@@ -269,7 +298,9 @@ fn merged(there: &[OpenKey], found: &[OpenKey]) -> Vec<OpenKey> {
 
 /// Whether a file of an account is read by the above.
 pub(super) fn is_account_file(name: &Path) -> bool {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 10] = [
+        "block_stored.js",
+        "mute_stored.js",
         "meta.js",
         "documents.js",
         "document.js",
