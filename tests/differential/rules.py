@@ -174,8 +174,7 @@ def meta_of(case):
     return case.part('meta') if case.ask == 'message' else case.value
 
 
-def strange_version(case):
-    meta = meta_of(case)
+def strange_version(meta):
     version = meta.get('type') if meta.get('type') is not None else meta.get('version')
     return isinstance(version, (bool, float, list, dict)) or isinstance(version, str) and \
         version not in ('1', '2', '4', 'MKM', 'mkm', 'BTC', 'btc', 'ETH', 'eth')
@@ -261,7 +260,7 @@ STRICTER = [
     (('document',), 'document.type', 'document: type that is no text', lambda c: not isinstance(c.value['type'], str)),
     (('document',), 'document.signature', 'list or loose base64 for bytes', lambda c: not_text_or_loose(c.value['signature'])),
     (('meta', 'generate', 'message'), 'meta.fingerprint', 'list or loose base64 for bytes', lambda c: not_text_or_loose(meta_of(c)['fingerprint'])),
-    (('meta', 'generate', 'message'), 'meta.type', 'meta: number with blanks or no text', strange_version),
+    (('meta', 'generate', 'message'), 'meta.type', 'meta: number with blanks or no text', lambda c: strange_version(meta_of(c))),
     (('meta', 'message', 'key', 'generate'), 'unusable key', 'key: loose armor', lambda c: any(map(loose_key, keys_of(c)))),
     (('message',), 'field (data|signature|IV|key|keys) ', 'list or loose base64 for bytes', lambda c: any(
         name in c.value and not_text_or_loose(c.value[name]) for name in ('data', 'signature', 'IV', 'iv', 'key', 'keys'))),
@@ -284,6 +283,7 @@ LAXER = [
     (('message',), '', 'keys of a plain message are passed over', lambda c: ('key' in c.value or 'keys' in c.value)
         and 'broadcast message has no key' in c.theirs['reject']),
     (('message',), '', 'group that is none', lambda c: 'group error' in c.theirs['reject'] and c.part('receiver').endswith('@everywhere')),
+    (('message',), '', 'content without sn', lambda c: c.mine['accept']['content'].get('sn') is None),
     (('receive',), '', 'content without sn', lambda c: c.value.get('sn', c.value.get('N')) is None),
     (('receive',), '', 'no command, though a field is called so', lambda c: not is_command(c.value)
         and ('command' in c.value or 'C' in c.value)),
@@ -321,7 +321,7 @@ OTHER = [
     (('receive', 'message'), '', 'no command, though a field is called so', lambda c: not is_command(content_of(c))
         and 'command' in content_of(c) and only_differ(c, ('did', 'ID', 'meta', 'command', 'document', 'documents'))),
     (('receive',), '', 'meta that is none is left as it is', lambda c: only_differ(c, ('meta',))
-        and (bad_meta(c) or not_text_or_loose(c.value['meta']['fingerprint']))),
+        and (bad_meta(c) or strange_version(c.value['meta']) or not_text_or_loose(c.value['meta']['fingerprint']))),
 ]
 
 
