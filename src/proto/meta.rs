@@ -223,11 +223,12 @@ fn fix_kind(map: &mut Map<String, Value>, rules: &[MetaRule]) -> Result<MetaKind
         .as_ref()
         .and_then(|value| MetaKind::from_value(value, rules))
         .ok_or(ProtoError::new("meta.type", "1, 2 or 4, or its name"))?;
-    if let Some(Value::String(name)) = given
+    // Only the newer field: a name under `version` was never an algorithm.
+    if let Some(Value::String(name)) = map.get("type")
         && name.len() > 2
         && !map.contains_key("algorithm")
     {
-        map.insert("algorithm".into(), name.into());
+        map.insert("algorithm".into(), name.clone().into());
     }
     map.insert("type".into(), kind.code().into());
     map.insert("version".into(), kind.code().into());
@@ -257,6 +258,8 @@ mod tests {
             read(json!({"type": "BTC", "key": {}})).unwrap().to_map().get("algorithm"),
             Some(&json!("BTC"))
         );
+        let old = read(json!({"version": "BTC", "key": {}})).unwrap();
+        assert_eq!(old.to_map().get("algorithm"), None);
         for bad in [json!(3), json!("5"), json!("9"), json!(null), json!(1.5), json!([1])] {
             assert!(read(json!({"type": bad, "key": {}})).is_err(), "{bad}");
         }
