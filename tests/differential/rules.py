@@ -226,7 +226,7 @@ def strange_time(case):
 
 def stored_already(case):
     known = [(one['data'], one['signature']) for one in case.question['stored']]
-    return (case.value['data'], case.value['signature'].rsplit(',', 1)[-1]) in known and len(case.mine['accept']) == len(known)
+    return (case.value['data'], ''.join(case.value['signature'].rsplit(',', 1)[-1].split())) in known and len(case.mine['accept']) == len(known)
 
 
 def content_of(case):
@@ -271,8 +271,8 @@ STRICTER = [
     (('message',), 'not its signature', 'list or loose base64 for bytes', lambda c: not_text_or_loose(c.value['data'])),
     (('message',), 'open: |content: not valid', 'list or loose base64 for bytes', lambda c: any(
         name in c.value and not_text_or_loose(c.value[name]) for name in ('IV', 'iv'))),
-    (('receive',), 'command has no name', 'command: name that is no text', lambda c: any(
-        name in c.value and not isinstance(c.value[name], str) for name in ('command', 'cmd', 'C'))),
+    (('receive',), 'command has no name', 'command: name that is empty or no text', lambda c: any(
+        name in c.value and (not isinstance(c.value[name], str) or c.value[name] == '') for name in ('command', 'cmd', 'C'))),
     (('expand', 'message'), 'keys', 'K: null', lambda c: getattr(c, 'raw', c.value).get('K', 0) is None),
 ]
 
