@@ -271,6 +271,29 @@ fn who_sends_nonsense_without_end_is_let_go() {
 }
 
 #[test]
+fn who_connects_too_often_is_not_let_in() {
+    let station = strict(&["limits.connections_per_minute_max=3"]);
+    let alice = Person::new();
+    let mut inside: Vec<Client> = (0..3).map(|_| station.login(&alice, Form::Mtp)).collect();
+    let mut outside = station.connect(&alice, Form::Mtp);
+    ended(&mut outside);
+    inside.iter_mut().for_each(Client::ping);
+}
+
+#[test]
+fn a_browser_is_told_why_its_connection_ends() {
+    let mut station = strict(&["limits.login_ms_max=1000"]);
+    let alice = Person::new();
+    let mut logged_in = station.login(&alice, Form::WebSocket);
+    let mut silent = station.connect(&alice, Form::WebSocket);
+    let (status, reason) = silent.wait_close();
+    assert_eq!((status, reason.as_str()), (1008, "no login"));
+    logged_in.ping();
+    assert!(station.terminate(PATIENCE).expect("it ends").success());
+    assert_eq!(logged_in.wait_close(), (1001, "stopping".to_owned()));
+}
+
+#[test]
 fn who_does_not_log_in_cannot_go_on_asking() {
     let station = strict(&["limits.messages_before_login_max=10"]);
     let alice = Person::new();

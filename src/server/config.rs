@@ -38,6 +38,8 @@ pub const IDLE_MS_MAX: u32 = 128_000;
 pub const CONNECTIONS_PER_ADDRESS_MAX: u32 = 1_024;
 /// Enough for a burst to a phone; what a slow reader does not take stays in the store.
 pub const SESSION_OUT_BYTES_MAX: u32 = 256 << 10;
+/// An office behind one address, all of whose clients come back at once.
+pub const CONNECTIONS_PER_MINUTE_MAX: u32 = 600;
 /// What the reference keeps for a sender who has not logged in.
 pub const PARKED_MESSAGES_MAX: u32 = 33;
 /// A person types one; a client that catches up with a group sends dozens.
@@ -207,12 +209,14 @@ pub struct Limits {
     pub connections_max: u32,
     /// Open connections from one IP address. Default 1024; 0: no bound.
     pub connections_per_address_max: u32,
+    /// Connections a minute from one IP address. Default 600; 0: no bound.
+    pub connections_per_minute_max: u32,
     /// Bytes that wait in one session's outbound queue before live feeding stops. A single longer
     /// message still passes. Default 256 KiB.
     pub session_out_bytes_max: u32,
     /// Messages kept for a sender until the login is through. Default 33.
     pub parked_messages_max: u32,
-    /// Whether connections from this machine are spared the bounds below and the one by address.
+    /// Whether connections from this machine are spared the bounds below and the two by address.
     /// Default true: bots, bridges and proxies are there.
     pub spare_loopback: bool,
     /// Messages a second from one user; ten seconds' worth at once. Beyond it reading waits.
@@ -366,6 +370,7 @@ impl Default for Limits {
             idle_ms_max: IDLE_MS_MAX,
             connections_max: 0,
             connections_per_address_max: CONNECTIONS_PER_ADDRESS_MAX,
+            connections_per_minute_max: CONNECTIONS_PER_MINUTE_MAX,
             session_out_bytes_max: SESSION_OUT_BYTES_MAX,
             parked_messages_max: PARKED_MESSAGES_MAX,
             spare_loopback: true,

@@ -481,7 +481,9 @@ pub(super) fn bounds(config: &Config) -> Bounds {
     let all = if set > 0 { set.min(room) } else { room };
     let wide = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let by_address_max = wide(config.limits.connections_per_address_max.into());
-    Bounds { open_max: wide(all), by_address_max }
+    let by_address = Rate::within(config.limits.connections_per_minute_max.into(), 60);
+    let spare_loopback = config.limits.spare_loopback;
+    Bounds { open_max: wide(all), by_address_max, by_address, spare_loopback }
 }
 
 pub(super) fn policy(config: &Config) -> Policy {

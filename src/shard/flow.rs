@@ -434,9 +434,16 @@ impl Shard {
 
     /// Ends a connection from this side. It is forgotten when the shell says that it is closed.
     pub(super) fn close(&mut self, conn: ConnId, why: Close, out: &mut Outbox) {
-        if let Some(session) = self.sessions.get_mut(&conn)
-            && !session.closing
+        let Some(session) = self.sessions.get(&conn).filter(|session| !session.closing) else {
+            return;
+        };
+        // Browsers show it; other framings have no word for it.
+        if let (Some(wire::Framing::WebSocket), Some(status)) =
+            (session.deframer.framing(), why.web_status())
         {
+            self.send(conn, wire::websocket::close(status, why.word()), out);
+        }
+        if let Some(session) = self.sessions.get_mut(&conn) {
             session.closing = true;
             out.push(Effect::Close { conn, why });
         }

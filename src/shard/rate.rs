@@ -47,14 +47,14 @@ impl Rate {
 
 /// What has been used up of a rate, as the time at which all of it is free again.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Bucket {
+pub struct Bucket {
     free_ns: u64,
 }
 
 impl Bucket {
     /// Uses units up, more than there are if need be. Gives the milliseconds until there is room
     /// for more; none while there is.
-    pub(super) fn take(&mut self, rate: Rate, units: u64, now_ms: u64) -> Option<u64> {
+    pub fn take(&mut self, rate: Rate, units: u64, now_ms: u64) -> Option<u64> {
         if rate.count == 0 {
             return None;
         }
@@ -63,6 +63,21 @@ impl Bucket {
         let room_ns = now_ns.saturating_add(rate.cost_ns(rate.burst));
         let over_ns = self.free_ns.saturating_sub(room_ns);
         (over_ns > 0).then(|| over_ns.div_ceil(NS_PER_MS))
+    }
+
+    /// Uses a unit up if there is one.
+    pub fn try_take(&mut self, rate: Rate, now_ms: u64) -> bool {
+        let mut after = *self;
+        let fits = after.take(rate, 1, now_ms).is_none();
+        if fits {
+            *self = after;
+        }
+        fits
+    }
+
+    /// Whether all of it is free.
+    pub fn is_full(&self, now_ms: u64) -> bool {
+        self.free_ns <= now_ms.saturating_mul(NS_PER_MS)
     }
 }
 
@@ -170,7 +185,7 @@ impl Shard {
         let Some(user) = session.user.as_ref().and_then(|user| self.users.get_mut(user)) else {
             return false;
         };
-        session.spared || user.uploads.take(self.policy.uploads, 1, now_ms).is_none()
+        session.spared || user.uploads.try_take(self.policy.uploads, now_ms)
     }
 }
 
@@ -195,6 +210,15 @@ mod tests {
         assert_eq!(bucket.take(rate, 1, 5020), None);
         assert_eq!(bucket.take(rate, 1, 5020), Some(10));
         assert_eq!(bucket.take(rate, 100_000, 5020), Some(1_000_010));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_counted() {
+        let (rate, mut bucket) = (Rate::within(2, 60), Bucket::default());
+        let tries = [0, 0, 0, 0].map(|now_ms| bucket.try_take(rate, now_ms));
+        assert_eq!(tries, [true, true, false, false]);
+        assert!(bucket.try_take(rate, 30_000) && !bucket.try_take(rate, 30_000));
+        assert!(!bucket.is_full(60_000) && bucket.is_full(90_000));
     }
 
     #[test]

@@ -125,8 +125,8 @@ fn on_package(head: &Head, package: &Bytes) -> Step {
         }
         (_, b"PING" | b"PONG" | b"NOOP") => Step::Event(Event::Heartbeat),
         (cmd, words) => {
-            // An acknowledgement is never answered, or both sides would go on for ever.
-            let answered = cmd != PUSH_MESSAGE && !matches!(words, b"" | b"OK");
+            // Only requests are answered; an acknowledgement never, or both sides would go on for ever.
+            let answered = cmd == SEND_MSG && !matches!(words, b"" | b"OK");
             let ack = match answered {
                 true => Ack::Mars { cmd, seq: head.seq },
                 false => Ack::None,

@@ -380,6 +380,11 @@ pub fn control(opcode: u8, payload: &[u8]) -> Bytes {
     [&encode_head(opcode, len), payload].concat().into()
 }
 
+/// A CLOSE frame to the client; the reason has a few words.
+pub fn close(status: u16, reason: &str) -> Bytes {
+    control(CLOSE, &[&status.to_be_bytes(), reason.as_bytes()].concat())
+}
+
 /// The peer's status without its reason, as the reference model echoes it, or what is wrong with
 /// either (RFC 6455, 7.4).
 fn close_status(payload: &[u8]) -> Vec<u8> {

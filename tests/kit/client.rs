@@ -300,6 +300,15 @@ impl Client {
         self.wait_from(0, what, fits)
     }
 
+    /// The status and reason of a WebSocket's CLOSE, which is the last thing that comes.
+    pub(crate) fn wait_close(&mut self) -> (u16, String) {
+        let until = Instant::now() + PATIENCE;
+        while frames::close(&self.read).is_none() {
+            assert_eq!(self.fill(until), Heard::Something, "no CLOSE");
+        }
+        frames::close(&self.read).unwrap()
+    }
+
     /// A user's message, waited for.
     pub(crate) fn wait_letter(&mut self, letter: &Letter) -> Message {
         self.wait("a letter", |message| message.signature() == letter.signature)

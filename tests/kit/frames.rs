@@ -163,6 +163,14 @@ pub(crate) fn take(form: Form, read: &mut Vec<u8>) -> Option<Package> {
     }
 }
 
+/// What a CLOSE frame says that stands at the beginning.
+pub(crate) fn close(read: &[u8]) -> Option<(u16, String)> {
+    let (head, rest) = read.split_first_chunk::<4>()?;
+    assert_eq!(head[0], 0x88, "no CLOSE: {}", read.escape_ascii());
+    let reason = rest.get(..usize::from(head[1]) - 2)?;
+    Some((u16::from_be_bytes([head[2], head[3]]), String::from_utf8(reason.to_vec()).unwrap()))
+}
+
 fn cut(read: &mut Vec<u8>, head: usize, len: u64) -> Option<Vec<u8>> {
     let end = head + usize::try_from(len).unwrap();
     let body = read.get(head..end)?.to_vec();
