@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::chat::ChatArgs;
 use super::export::ExportArgs;
 use super::id::IdArgs;
 use super::import::ImportArgs;
@@ -52,6 +53,8 @@ pub(super) enum Command {
     Import(ImportArgs),
     /// Write what is kept in the reference's layout
     Export(ExportArgs),
+    /// Talk to others through a station, by hand or from a script
+    Chat(ChatArgs),
 }
 
 /// Which files are meant, where no station is run.

@@ -6,6 +6,8 @@ mod modify;
 mod prompt;
 mod show;
 
+pub(super) use show::utc;
+
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 

@@ -1,8 +1,9 @@
-//! The command line: what was typed, one subcommand a file, and the exit code. It never looks into a
-//! message or a socket; a station's work begins in `server::start`.
+//! The command line: what was typed, one subcommand a file, and the exit code. A station's work
+//! begins in `server::start`, a chat's in `client::blocking`.
 #![expect(clippy::disallowed_methods, reason = "a command line reads and writes files")]
 
 mod args;
+mod chat;
 mod check;
 mod export;
 mod id;
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
         Some(Command::Id(args)) => conclude(id::id(&args)),
         Some(Command::Import(args)) => conclude(import::import(&args)),
         Some(Command::Export(args)) => conclude(export::export(&args)),
+        Some(Command::Chat(args)) => conclude(chat::chat(&args)),
     }
 }
 

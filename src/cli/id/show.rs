@@ -194,7 +194,7 @@ impl Tame for str {
 }
 
 /// Seconds since 1970 as date and time in UTC.
-fn utc(seconds: f64) -> String {
+pub(in crate::cli) fn utc(seconds: f64) -> String {
     // Finite and not negative, as documents are read.
     let whole = seconds as u64;
     let (days, rest) = (whole / 86_400, whole % 86_400);
