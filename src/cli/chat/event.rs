@@ -44,6 +44,9 @@ impl Talk {
             Event::Acknowledged { token } => {
                 if let Some(sent) = self.sent.iter_mut().find(|sent| sent.token == token) {
                     sent.acknowledged += 1;
+                } else if self.hello == Some(token) {
+                    self.hello = None;
+                    self.station();
                 }
             }
             Event::Failed { token, why } => self.failed(token, &why),

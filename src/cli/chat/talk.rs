@@ -23,6 +23,7 @@ use crate::proto::command::{Ans, Block, Mute, Search, Stamp};
 use crate::proto::content::{Attachment, Content, File, Image, kind};
 use crate::proto::id::Id;
 use crate::proto::kind::Kind;
+use crate::wire::Framing;
 
 /// Messages whose answers are awaited, and signatures by which answers speak of them.
 const SENT_MAX: usize = 1024;
@@ -98,6 +99,7 @@ pub(super) struct Talk {
     pub(super) client: Arc<Client<Book>>,
     pub(super) me: Id,
     place: String,
+    framing: Framing,
     /// With whom.
     pub(super) to: Option<Id>,
     pub(super) downloads: PathBuf,
@@ -110,6 +112,8 @@ pub(super) struct Talk {
     pub(super) signatures_order: VecDeque<String>,
     /// Commands whose answers are shown, by token.
     pub(super) asked: VecDeque<u64>,
+    /// The handshake that was asked for, by token.
+    pub(super) hello: Option<u64>,
     /// Whose profile is to be shown when it comes.
     pub(super) profiles: Vec<Id>,
     /// Names that the station was asked for.
@@ -130,12 +134,13 @@ impl Talk {
     ) -> Result<Self, Refusal> {
         let me = account.id().clone();
         let place = format!("{}:{}", settings.host, settings.port);
-        let keys = book.keys()?;
+        let (keys, framing) = (book.keys()?, settings.framing);
         let client = Client::start(settings, account, book, keys).map_err(Refusal::here)?;
         Ok(Self {
             client: Arc::new(client),
             me,
             place,
+            framing,
             to: None,
             downloads: root.join("downloads"),
             saved_bytes: 0,
@@ -145,6 +150,7 @@ impl Talk {
             signatures: HashMap::new(),
             signatures_order: VecDeque::new(),
             asked: VecDeque::new(),
+            hello: None,
             profiles: Vec::new(),
             names_asked: Vec::new(),
             groups_asked: Vec::new(),
@@ -210,7 +216,7 @@ impl Talk {
             Command::List { mute, add, who } => self.list(mute, add, who)?,
             Command::Name(name) => self.rename(name)?,
             Command::Login(who) => return Ok(Step::Switch(who.to_owned())),
-            Command::Hello => self.ask(&Id::station_any(), say::handshake(None)),
+            Command::Hello => self.hello(),
             Command::Station => self.station(),
             Command::Report { online } => self.report(online)?,
             Command::Wait { until, seconds } => {
@@ -535,6 +541,15 @@ impl Talk {
         let fields = vec![("id", self.me.as_str().into()), ("name", name.into())];
         self.show(Said::new("name", fields).shown(format!("- you are {name} now")));
         Ok(())
+    }
+
+    /// Shakes hands again; the station is shown when it has acknowledged that.
+    fn hello(&mut self) {
+        self.hello = Some(self.client.send(&Id::station_any(), say::handshake(None)));
+        if self.framing == Framing::WebSocket {
+            // There, nothing acknowledges it.
+            self.station();
+        }
     }
 
     pub(super) fn station(&mut self) {
