@@ -215,3 +215,42 @@ fn a_login_cannot_be_dated_back_or_ahead() {
     assert_eq!(login(86_400.0), "Login not accepted.");
     assert_eq!(login(1.0), "Login received.");
 }
+
+#[test]
+fn an_array_is_answered_by_an_array_and_messages_inside_a_message_are_sent_on() {
+    let station = Station::start(&FLAGS);
+    let (alice, bob) = (Person::new(), Person::new());
+    let mut at_bob = station.login(&bob, Form::Mtp);
+    let mut at_alice = station.login(&alice, Form::Mtp);
+    let query = command("meta", json!({"did": bob.id()}));
+    let parts = [json!({"type": 1, "sn": 5, "text": "hi"}), query];
+    let from = at_alice.inbox.len();
+    at_alice.send(&alice.ask(&json!({"type": 202, "sn": 6, "contents": parts})));
+    let answer = at_alice.wait_from(from, "an array", |message| message.array);
+    assert_eq!(answer.command("receipt").unwrap()["text"], "Content not support.");
+    assert_eq!(answer.command("meta").unwrap()["meta"]["key"], bob.meta()["key"]);
+
+    let own = alice.letter(&bob, 10);
+    let anothers = bob.letter(&alice, 10);
+    let secrets =
+        [&own, &anothers].map(|letter| serde_json::from_slice::<Value>(&letter.text).unwrap());
+    let from = at_alice.inbox.len();
+    at_alice.send(&alice.ask(&json!({"type": 255, "sn": 7, "secrets": secrets})));
+    at_bob.wait_letter(&own);
+    // Each is answered inside, sealed and signed like any message of the station.
+    let answer = at_alice
+        .wait_from(from, "a forward", |m| m.contents.iter().any(|content| content["type"] == 255));
+    assert_eq!(answer.contents[0]["secrets"].as_array().map(Vec::len), Some(2));
+    assert_eq!(at_alice.copies_of(&anothers), 0);
+}
+
+#[test]
+fn a_device_is_told_the_visas_of_the_others() {
+    let station = Station::start(&FLAGS);
+    let bob = Person::new();
+    station.login(&bob.on("phone"), Form::Mtp).leave();
+    let mut at_pad = station.login(&bob.on("pad"), Form::Mtp);
+    let told = at_pad.wait("the other visas", |m| m.command("document").is_some());
+    let told = &told.command("document").unwrap()["document"];
+    assert_eq!((&told["terminal"], &told["did"]), (&json!("phone"), &json!(bob.id())));
+}
