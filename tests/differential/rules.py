@@ -185,6 +185,8 @@ def bad_visa(case):
     visa = case.part('visa')
     if visa is None:
         return False
+    if 'invalid address' in str(case.theirs.get('reject')) and (visa.get('did') or visa.get('ID')) != case.part('sender'):
+        return True
     if not isinstance(visa.get('data'), str) or not_text_or_loose(visa.get('signature')) or not visa['data'].startswith('{'):
         return True
     try:
@@ -303,6 +305,7 @@ LAXER = [
 
 # What both take and see differently.
 OTHER = [
+    (('document',), '', 'document: stored already', stored_already),
     (('document',), '', 'document: a star for a type', lambda c: '*' in [c.value.get('type')] + [one['type'] for one in c.question['stored']]),
     (('document',), '', 'document: terminal that is no text', lambda c: not isinstance(c.value.get('terminal', ''), str)),
     (('id',), '', 'id: network byte makes no broadcast', lambda c: c.theirs['accept'] == dict(c.mine['accept'], broadcast=True)
