@@ -23,7 +23,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::book::{Book, accounts};
-use self::line::{Next, Out};
+use self::line::Out;
 use self::said::{Form, Said};
 use self::talk::{Awaited, Not, Step, Talk};
 use super::{Refusal, now_s};
@@ -202,7 +202,7 @@ struct Loop<'a> {
     settings: Settings,
     tell: SyncSender<Happened>,
     told: Receiver<Happened>,
-    next: Sender<Next>,
+    next: Sender<String>,
     out: Out,
     at_terminal: bool,
     /// Commands that were not done.
@@ -334,10 +334,9 @@ impl Loop<'_> {
     /// Wants the next line.
     fn ask(&self, talk: &Talk) {
         let prompt = talk.to.as_ref().map(|to| talk.name_of(to)).unwrap_or_default();
-        let words = if self.at_terminal { talk.words() } else { Vec::new() };
         let prompt = format!("{}> ", said::clean(&prompt, " "));
         // If nobody reads lines any more, the loop is told so.
-        let _ = self.next.send(Next { prompt, words });
+        let _ = self.next.send(prompt);
     }
 
     /// What waited is over, if what it waited for has happened; whether to leave then.
@@ -400,6 +399,7 @@ impl Loop<'_> {
 
     /// Prints what is to be shown; whether somebody is there to read it.
     fn print(&mut self, talk: &mut Talk) -> bool {
+        self.out.complete(|| talk.words());
         for said in talk.out.drain(..) {
             // What was typed is no event that could be waited for.
             if !["sent", "to", "help", "error", "history"].contains(&said.event) {

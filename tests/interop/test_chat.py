@@ -122,6 +122,7 @@ def test_a_real_client_becomes_member_of_a_group_and_speaks_in_it(agents, chat):
     carl.say('welcome')
     got = alice.text('welcome')
     assert got['content']['group'] == group
+    alice.meet(carl.id, dave.id)
     for one in (carl, dave):
         alice.send(one.id, {'type': 1, 'text': 'hello all', 'group': group})
         assert one.wait('message ' + group) is not None

@@ -111,29 +111,37 @@ impl Book {
     }
 
     fn read_people(&mut self) -> Result<(), Refusal> {
-        let now_s = super::super::now_s();
         let folder = self.folder.clone();
         for address in folder.addresses()?.take(ENTITIES_MAX) {
-            let read = || -> Result<_, FolderError> {
-                let Some(meta) = folder.meta_at(&address?)? else { return Ok(None) };
-                let documents = folder.documents(&meta)?;
-                Ok(Some((meta, documents)))
-            };
-            match read() {
-                Ok(Some((meta, documents))) => {
-                    self.directory.save_meta(meta);
-                    for document in documents {
-                        match document {
-                            Ok(document) => drop(self.directory.save_document(document, now_s)),
-                            Err(error) => self.fault(&error),
-                        }
-                    }
-                }
+            match address.and_then(|address| folder.meta_at(&address)) {
+                Ok(Some(meta)) => self.read_person(meta.id()),
                 Ok(None) => {}
                 Err(error) => self.fault(&error),
             }
         }
         Ok(())
+    }
+
+    /// Takes what files of the folder say of somebody.
+    fn read_person(&mut self, id: &Id) {
+        let now_s = super::super::now_s();
+        let read = self.folder.meta(id).and_then(|meta| match meta {
+            Some(meta) => self.folder.documents(&meta).map(|documents| Some((meta, documents))),
+            None => Ok(None),
+        });
+        match read {
+            Ok(Some((meta, documents))) => {
+                self.directory.save_meta(meta);
+                for document in documents {
+                    match document {
+                        Ok(document) => drop(self.directory.save_document(document, now_s)),
+                        Err(error) => self.fault(&error),
+                    }
+                }
+            }
+            Ok(None) => {}
+            Err(error) => self.fault(&error),
+        }
     }
 
     /// The content keys of earlier runs: what others send may go on using them.
@@ -215,7 +223,7 @@ impl Book {
     }
 
     /// Whom a word stands for: an ID, a name that we gave, a name that they gave themselves.
-    pub(super) fn find(&self, word: &str) -> Found {
+    pub(super) fn find(&mut self, word: &str) -> Found {
         if let Ok(id) = Id::parse(word) {
             return Found::One(id);
         }
@@ -229,6 +237,9 @@ impl Book {
             let fresh = accounts(&self.folder).unwrap_or_default().into_iter();
             let others = fresh.filter(|(id, name)| name == word && !id.is_same_as(&self.me));
             all.extend(others.map(|(id, _)| id));
+            for id in &all {
+                self.read_person(id);
+            }
         }
         match <[Id; 1]>::try_from(all) {
             Ok([id]) => Found::One(id),

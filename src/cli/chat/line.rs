@@ -25,16 +25,10 @@ const LINES_KEPT_MAX: usize = 1000;
 /// File names that are offered for completion.
 const NAMES_MAX: usize = 256;
 
-/// The next line is wanted: with this prompt, and these words to complete it.
-pub(super) struct Next {
-    pub(super) prompt: String,
-    pub(super) words: Vec<String>,
-}
-
 /// Where events go.
 pub(super) enum Out {
     /// Above the line that is being typed.
-    Above(Box<dyn ExternalPrinter + Send>),
+    Above(Box<dyn ExternalPrinter + Send>, Words),
     Pipe(Form),
 }
 
@@ -42,17 +36,24 @@ impl Out {
     /// Prints an event; whether somebody is there to read it.
     pub(super) fn print(&mut self, said: &Said) -> bool {
         match self {
-            Self::Above(printer) => printer.print(said.line(Form::Screen) + "\n").is_ok(),
+            Self::Above(printer, _) => printer.print(said.line(Form::Screen) + "\n").is_ok(),
             Self::Pipe(form) => {
                 let mut out = io::stdout().lock();
                 writeln!(out, "{}", said.line(*form)).and_then(|()| out.flush()).is_ok()
             }
         }
     }
+
+    /// Completes to these words from now on.
+    pub(super) fn complete(&self, words: impl FnOnce() -> Vec<String>) {
+        if let Self::Above(_, known) = self {
+            *known.0.lock().unwrap_or_else(PoisonError::into_inner) = words();
+        }
+    }
 }
 
 /// Reads lines from standard input, as many as are asked for.
-pub(super) fn read_pipe(tell: SyncSender<Happened>, next: Receiver<Next>) -> io::Result<()> {
+pub(super) fn read_pipe(tell: SyncSender<Happened>, next: Receiver<String>) -> io::Result<()> {
     thread::Builder::new().name("dim-lines".to_owned()).spawn(move || {
         let mut input = io::stdin().lock();
         while next.recv().is_ok() {
@@ -84,10 +85,10 @@ fn read_line(input: &mut impl BufRead) -> io::Result<Option<Result<String, Strin
     Ok(Some(String::from_utf8(bytes).map_err(|_| "a line has to be UTF-8".to_owned())))
 }
 
-/// Reads lines at a terminal; yields what prints above them.
+/// Reads lines at a terminal, each with the prompt that comes; yields what prints above them.
 pub(super) fn read_terminal(
     tell: SyncSender<Happened>,
-    next: Receiver<Next>,
+    next: Receiver<String>,
 ) -> Result<Out, ReadlineError> {
     let config = Config::builder().max_history_size(LINES_KEPT_MAX)?.build();
     let history = MemHistory::with_config(&config);
@@ -96,8 +97,7 @@ pub(super) fn read_terminal(
     editor.set_helper(Some(words.clone()));
     let printer = editor.create_external_printer()?;
     thread::Builder::new().name("dim-lines".to_owned()).spawn(move || {
-        while let Ok(Next { prompt, words: known }) = next.recv() {
-            *words.0.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        while let Ok(prompt) = next.recv() {
             let happened = match editor.readline(&prompt) {
                 Ok(line) if line.len() > LINE_BYTES_MAX => {
                     Happened::Line(Err(format!("a line has at most {LINE_BYTES_MAX} bytes")))
@@ -115,12 +115,12 @@ pub(super) fn read_terminal(
             }
         }
     })?;
-    Ok(Out::Above(Box::new(printer)))
+    Ok(Out::Above(Box::new(printer), words))
 }
 
 /// What a word may be completed to.
 #[derive(Clone, Default)]
-struct Words(Arc<Mutex<Vec<String>>>);
+pub(super) struct Words(Arc<Mutex<Vec<String>>>);
 
 impl Completer for Words {
     type Candidate = String;
