@@ -10,7 +10,7 @@ mod said;
 mod talk;
 
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -117,6 +118,7 @@ pub(super) fn chat(args: &ChatArgs) -> Result<(), Refusal> {
     });
     spawned.map_err(Refusal::here)?;
     let at_terminal = io::stdin().is_terminal() && io::stdout().is_terminal() && !args.json;
+    let _mode = at_terminal.then(TerminalMode::keep);
     let out = match at_terminal {
         true => line::read_terminal(tell.clone(), wanted).map_err(Refusal::here)?,
         false => {
@@ -135,6 +137,7 @@ pub(super) fn chat(args: &ChatArgs) -> Result<(), Refusal> {
         faults: 0,
         heard: VecDeque::new(),
         waiting: None,
+        ready: false,
         left: false,
     };
     let mut who = args.account.clone();
@@ -146,6 +149,25 @@ pub(super) fn chat(args: &ChatArgs) -> Result<(), Refusal> {
         _ if at_terminal => Ok(()),
         1 => Err(Refusal::here("one thing was not done")),
         faults => Err(Refusal::here(format!("{faults} things were not done"))),
+    }
+}
+
+/// How the terminal was. The editor's thread may be in the midst of a line when a signal ends us.
+struct TerminalMode(Option<Termios>);
+
+impl TerminalMode {
+    fn keep() -> Self {
+        Self(tcgetattr(io::stdin()).ok())
+    }
+}
+
+impl Drop for TerminalMode {
+    fn drop(&mut self) {
+        if let Some(mode) = &self.0 {
+            // A terminal that is gone needs nothing more; the sequence ends bracketed pastes.
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, mode);
+            let _ = io::stdout().write_all(b"\x1b[?2004l\r\x1b[K");
+        }
     }
 }
 
@@ -210,6 +232,8 @@ struct Loop<'a> {
     /// Lines of events since the last one that was waited for.
     heard: VecDeque<String>,
     waiting: Option<Waiting>,
+    /// The next line may be read.
+    ready: bool,
     left: bool,
 }
 
@@ -280,6 +304,10 @@ impl Loop<'_> {
             if !self.print(talk) || self.is_over(talk) {
                 return None;
             }
+            // Only now, or what it shows would mingle with the next line.
+            if std::mem::take(&mut self.ready) {
+                self.ask(talk);
+            }
         }
     }
 
@@ -314,7 +342,7 @@ impl Loop<'_> {
                 return Step::Done;
             }
             Step::Asked => self.wait(Awaited::Login, NAME_S, line.ok()),
-            Step::Done => self.ask(talk),
+            Step::Done => self.ready = true,
             Step::Leave | Step::Switch(_) => {}
         }
         step
@@ -362,9 +390,7 @@ impl Loop<'_> {
         let leave = over && waiting.leave;
         if over {
             self.waiting = None;
-            if !leave {
-                self.ask(talk);
-            }
+            self.ready = !leave;
         }
         leave
     }
@@ -393,7 +419,7 @@ impl Loop<'_> {
             self.print(talk);
             return Step::Leave;
         }
-        self.ask(talk);
+        self.ready = true;
         Step::Done
     }
 
@@ -418,9 +444,9 @@ impl Loop<'_> {
     /// Leaves the station, and keeps what a later run needs.
     fn close(&mut self, talk: Talk) {
         let Talk { client, .. } = talk;
-        let Some(terminal) = Arc::into_inner(client).and_then(Client::close) else { return };
-        let messenger = terminal.messenger();
-        if let Err(error) = messenger.source().save_keys(messenger.keys()) {
+        let Some(mut terminal) = Arc::into_inner(client).and_then(Client::close) else { return };
+        let keys = terminal.messenger().keys().save();
+        if let Err(error) = terminal.messenger_mut().source_mut().save_keys(keys) {
             self.faults += 1;
             self.out.print(&Said::error(&error.to_string()));
         }

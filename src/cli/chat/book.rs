@@ -65,6 +65,7 @@ pub(super) struct Book {
     me: Id,
     directory: Directory,
     pub(super) kept: Kept,
+    saved_keys: Value,
     faults: Vec<String>,
 }
 
@@ -100,7 +101,9 @@ impl Book {
             None => Kept::default(),
         };
         let (me, directory) = (account.id().clone(), Directory::with(account.clone()));
-        let mut book = Self { folder: folder.clone(), own, me, directory, kept, faults: vec![] };
+        let (saved_keys, faults) = (Value::Null, Vec::new());
+        let folder = folder.clone();
+        let mut book = Self { folder, own, me, directory, kept, saved_keys, faults };
         book.read_people()?;
         for (group, members) in &book.kept.groups {
             if let Ok(group) = Id::parse(group) {
@@ -150,9 +153,14 @@ impl Book {
         Ok(saved.map(|saved| KeyStore::load(&saved)).unwrap_or_default())
     }
 
-    pub(super) fn save_keys(&self, keys: &KeyStore) -> Result<(), FolderError> {
-        let text = json::write(&keys.save());
-        folder::write_bytes(&self.own.join(KEYS), text.as_bytes(), true)
+    /// Keeps the content keys, as [`KeyStore::save`] wrote them, if they have changed.
+    pub(super) fn save_keys(&mut self, keys: Value) -> Result<(), FolderError> {
+        if keys != self.saved_keys {
+            let text = json::write(&keys);
+            folder::write_bytes(&self.own.join(KEYS), text.as_bytes(), true)?;
+            self.saved_keys = keys;
+        }
+        Ok(())
     }
 
     /// Where the record of a conversation lies.

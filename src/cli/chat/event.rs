@@ -54,7 +54,10 @@ impl Talk {
             Event::Dropped(sender) => {
                 self.note(&format!("a message of {sender} was dropped: the account is not known"));
             }
-            Event::Received(opened) => self.received(&opened),
+            Event::Received(opened) => {
+                self.received(&opened);
+                self.save_keys();
+            }
         }
         for fault in self.book(super::book::Book::take_faults) {
             self.show(Said::error(&fault));

@@ -162,6 +162,17 @@ impl Talk {
         self.client.with(|terminal| f(terminal.messenger_mut().source_mut()))
     }
 
+    /// Keeps the content keys: what comes after a crash may be covered with them.
+    pub(super) fn save_keys(&mut self) {
+        let saved = self.client.with(|terminal| {
+            let keys = terminal.messenger().keys().save();
+            terminal.messenger_mut().source_mut().save_keys(keys)
+        });
+        if let Err(error) = saved {
+            self.show(Said::error(&error.to_string()));
+        }
+    }
+
     pub(super) fn name_of(&self, id: &Id) -> String {
         if id.is_same_as(&self.me) {
             return "you".to_owned();
