@@ -327,3 +327,31 @@ fn a_command_line_that_cannot_be_meant_is_refused() {
     let stranger = script(&station, other.path(), &id, &[], "");
     assert_eq!(stranger.status.code(), Some(1));
 }
+
+#[test]
+fn one_goes_on_as_another_account_and_a_long_file_goes_by_a_shelf() {
+    let station = Station::start(&[]);
+    let [here, there, shelf] = folders();
+    let flags = ["--upload-dir", shelf.path().to_str().unwrap()];
+    let mut bob = Chat::start(&station, there.path(), "Bob", &flags);
+    let bob_id = bob.wait("account 0x").split(' ').nth(1).unwrap().to_owned();
+    bob.wait("login ");
+    let long = here.path().join("long.bin");
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    fs::write(&long, &bytes).unwrap();
+    let lines = format!(
+        "/wait login\n/login Dora\n/wait login\n/to {bob_id}\n/file {}\n/offline\n/online\n/mute Bob\n",
+        long.display()
+    );
+    let output = script(&station, here.path(), "Alice", &flags, &lines);
+    let told = text_of(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let accounts: Vec<&str> = told.lines().filter(|line| line.starts_with("account ")).collect();
+    assert!(accounts[0].ends_with(" Alice") && accounts[1].ends_with(" Dora"), "{told}");
+    let came = bob.wait("file ");
+    assert!(came.contains(accounts[1].split(' ').nth(1).unwrap()), "{came}");
+    assert_eq!(fs::read(came.rsplit(' ').next().unwrap()).unwrap(), bytes);
+    let covered = fs::read_dir(shelf.path()).unwrap().next().unwrap().unwrap().path();
+    assert!(!fs::read(covered).unwrap().windows(64).any(|part| part == &bytes[..64]));
+    assert_eq!(bob.end().0, 0);
+}
