@@ -284,7 +284,7 @@ LAXER = [
     (('message',), '', 'a broken key entry is passed over', lambda c: any(map(not_text_or_loose, entries(c)))),
     (('message',), '', 'keys of a plain message are passed over', lambda c: ('key' in c.value or 'keys' in c.value)
         and 'broadcast message has no key' in c.theirs['reject']),
-    (('message',), '', 'group that is none', lambda c: 'group error' in c.theirs['reject'] and c.part('receiver').endswith('@everywhere')),
+    (('message',), '', 'group that is none', lambda c: 'group error' in c.theirs['reject']),
     (('message',), '', 'content without sn', lambda c: c.mine['accept']['content'].get('sn') is None),
     (('receive',), '', 'content without sn', lambda c: c.value.get('sn', c.value.get('N')) is None),
     (('receive',), '', 'no command, though a field is called so', lambda c: not is_command(c.value)
