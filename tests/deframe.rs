@@ -190,7 +190,11 @@ fn mars_packages_come_out_of_noise() {
             match random.below(4) {
                 0 => {
                     let cmd = random.of(&[mars::SEND_MSG, mars::NOOP]);
-                    want.extend([acknowledged, message(Ack::Mars { cmd, seq: sn }, &body)]);
+                    let ack = match cmd {
+                        mars::SEND_MSG => Ack::Mars { cmd, seq: sn },
+                        _ => Ack::None,
+                    };
+                    want.extend([acknowledged, message(ack, &body)]);
                     stream.extend([&mars::encode_head(cmd, sn, len), &*body].concat());
                 }
                 1 => {

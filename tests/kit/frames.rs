@@ -126,6 +126,10 @@ pub(crate) fn take(form: Form, read: &mut Vec<u8>) -> Option<Package> {
         }
         Form::WebSocket | Form::WebSocketAck => {
             let (opcode, len) = (*read.first()?, *read.get(1)?);
+            if opcode == CLOSE {
+                // The end of the connection follows, which is what the client waits for.
+                return None;
+            }
             assert_eq!(opcode, 0x81, "anything but a whole text frame");
             let body = match len {
                 126 => {
@@ -163,10 +167,13 @@ pub(crate) fn take(form: Form, read: &mut Vec<u8>) -> Option<Package> {
     }
 }
 
+/// First byte of a CLOSE frame.
+const CLOSE: u8 = 0x88;
+
 /// What a CLOSE frame says that stands at the beginning.
 pub(crate) fn close(read: &[u8]) -> Option<(u16, String)> {
     let (head, rest) = read.split_first_chunk::<4>()?;
-    assert_eq!(head[0], 0x88, "no CLOSE: {}", read.escape_ascii());
+    assert_eq!(head[0], CLOSE, "no CLOSE: {}", read.escape_ascii());
     let reason = rest.get(..usize::from(head[1]) - 2)?;
     Some((u16::from_be_bytes([head[2], head[3]]), String::from_utf8(reason.to_vec()).unwrap()))
 }
