@@ -19,9 +19,11 @@ use crate::schedule::{Pace, Pattern, Plan, messages_until};
 use crate::traffic::{Loop, Traffic};
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// How finely an open loop is cut: neither later than a tenth of a millisecond nor a timer for each
-/// message.
+/// How finely a fast open loop is cut: neither later than a tenth of a millisecond nor a timer for
+/// each message.
 const PACE_LOOK: Duration = Duration::from_micros(100);
+/// What is fast, in messages a second.
+const PACE_RATE: f64 = 100.0;
 /// Between storing and fetching.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long something that should not come again is waited for.
@@ -267,7 +269,7 @@ impl Conductor<'_> {
                 now_ns < until_ns && !used_up && !patience.is_over(progress, now_ns)
             })
         };
-        let pause = if is_open { PACE_LOOK } else { LOOK };
+        let pause = if phase.rate > PACE_RATE { PACE_LOOK } else { LOOK };
         let until_ns = since_ns + warmup_ns;
         self.watch(phase, "warms up", pause, |fleet, now| step(fleet, now, until_ns)).await;
         let start_ns = self.fleet.now_ns();

@@ -115,7 +115,9 @@ impl Traffic {
         while let (true, Some(sender)) = (self.sending, self.wanting.front().copied()) {
             let flow = self.flows.get_mut(sender)?;
             let number = self.corpus.plan().number(sender, flow.turn);
-            self.is_used_up |= number >= self.corpus.len();
+            // What is to be stored has its number, not its time.
+            self.is_used_up |=
+                number >= self.corpus.len() && !matches!(self.control, Loop::OnReceipts { .. });
             if flow.in_flight < self.control.window() && number < self.corpus.len() {
                 flow.turn += 1;
                 flow.in_flight += 1;
