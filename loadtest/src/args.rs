@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -123,18 +123,18 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn read(path: &PathBuf) -> Result<Outcome, Failure> {
+fn read(path: &Path) -> Result<Outcome, Failure> {
     let text = files::read_text(path)?;
     serde_json::from_str(&text).map_err(|error| Failure::file(path, error))
 }
 
-fn page(results: &[PathBuf], output: &PathBuf) -> Result<bool, Failure> {
-    let outcomes = results.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+fn page(results: &[PathBuf], output: &Path) -> Result<bool, Failure> {
+    let outcomes = results.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     files::write_whole(output, report::page(&outcomes, &[]).as_bytes())?;
     Ok(outcomes.iter().all(Outcome::is_perfect))
 }
 
-fn compared(old: &PathBuf, new: &PathBuf) -> Result<bool, Failure> {
+fn compared(old: &Path, new: &Path) -> Result<bool, Failure> {
     let (old, new) = (read(old)?, read(new)?);
     print!("{}", compare::text(&compare::compare(&old, &new)?));
     Ok(true)
@@ -145,7 +145,7 @@ impl Run {
         let text = files::read_text(&self.scenario)?;
         let scenario = Scenario::read(&text, self.small, &self.set)
             .map_err(|failure| Failure::file(&self.scenario, failure))?;
-        let old = self.compare.as_ref().map(read).transpose()?;
+        let old = self.compare.as_deref().map(read).transpose()?;
         let found = self.station.to_socket_addrs();
         let found = found.map_err(|error| Failure::new(format!("{}: {error}", self.station)))?;
         let address = found.into_iter().next();

@@ -299,7 +299,7 @@ impl Corpus {
         }
         let _ = write!(
             text,
-            "\"time\":{now_s:.3},\"type\":\"1\",\"IV\":\"{}\",\"data\":\"{}\",\
+            "\"time\":{now_s:.6},\"type\":\"1\",\"IV\":\"{}\",\"data\":\"{}\",\
             \"keys\":{{\"{to}\":\"{sealed}\"}},\"signature\":\"{}\"}}",
             base64_encode(record.iv),
             base64_encode(record.data),

@@ -258,6 +258,12 @@ impl Fleet {
         self.logins.borrow_mut().at_once = at_once;
     }
 
+    /// Whether any login has not ended yet.
+    pub(crate) fn is_logging_in(&self) -> bool {
+        let logins = self.logins.borrow();
+        logins.under_way > 0 || !logins.waiting.is_empty()
+    }
+
     fn next_logins(self: &Rc<Self>) {
         loop {
             let mut logins = self.logins.borrow_mut();

@@ -232,7 +232,7 @@ impl Light {
         let signature = who.sign.sign(data.as_bytes()).unwrap_or_default();
         let mut text = format!(
             "{{\"sender\":\"{}\",\"receiver\":\"station@anywhere\",\
-            \"group\":\"stations@everywhere\",\"time\":{now_s:.3},\"type\":\"136\",\"data\":{},\
+            \"group\":\"stations@everywhere\",\"time\":{now_s:.6},\"type\":\"136\",\"data\":{},\
             \"signature\":\"{}\"",
             who.id,
             quoted(&data),

@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(made.group(7).unwrap(), read.group(7).unwrap());
         assert!(made.pair_key(1, 2).unwrap() == read.pair_key(1, 2).unwrap());
         assert!(made.pair_key(1, 2).unwrap() != read.pair_key(2, 1).unwrap());
-        std::fs::write(folder.path().join("people.json"), "{}").unwrap();
+        files::write_whole(&folder.path().join("people.json"), b"{}").unwrap();
         assert!(People::load(folder.path(), 0.0).unwrap_err().to_string().contains("people.json"));
     }
 }

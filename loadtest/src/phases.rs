@@ -101,6 +101,64 @@ impl Comings {
     }
 }
 
+/// What happens at which time of a relay.
+struct Course {
+    since_ns: u64,
+    /// An open loop's.
+    pace: Option<Pace>,
+    count: usize,
+    number: usize,
+    comings: Comings,
+    patience: Patience,
+}
+
+impl Course {
+    fn new(phase: &Phase, since_ns: u64, count: usize) -> Self {
+        let span_ns = nanoseconds(phase.warmup_s) + nanoseconds(phase.seconds);
+        let is_open = phase.window == 0;
+        Self {
+            since_ns,
+            pace: is_open.then(|| Pace::new(phase.rate, &phase.curve, span_ns)),
+            count,
+            number: 0,
+            comings: Comings {
+                leaves: Pace::new(phase.leaves_per_second, &[], 1),
+                receivers: phase.senders..phase.senders + phase.receivers,
+                next: phase.slow_receivers,
+                away: Vec::new(),
+                away_ns: nanoseconds(phase.away_s),
+            },
+            patience: Patience::new(phase.patience_s, since_ns),
+        }
+    }
+
+    /// Does what is due; whether it goes on after that.
+    fn step(&mut self, fleet: &Rc<Fleet>, now_ns: u64, until_ns: u64) -> bool {
+        let since_ns = self.since_ns;
+        while self.number < self.count
+            && let Some(due_ns) = self.pace.as_mut().and_then(|pace| pace.take(now_ns - since_ns))
+        {
+            fleet.send(self.number, since_ns + due_ns);
+            self.number += 1;
+        }
+        self.comings.step(fleet, since_ns, now_ns);
+        fleet.wake();
+        let traffic = fleet.traffic.borrow();
+        let state = traffic.as_ref().map(|traffic| (traffic.is_used_up, traffic.progress()));
+        state.is_some_and(|(used_up, progress)| {
+            now_ns < until_ns && !used_up && !self.patience.is_over(progress, now_ns)
+        })
+    }
+
+    /// Nothing more is sent; whether something may still come.
+    fn wait(&mut self, fleet: &Rc<Fleet>, now_ns: u64) -> bool {
+        self.comings.bring_back(fleet, now_ns);
+        let left = fleet.traffic.borrow().as_ref().map_or(0, Traffic::in_flight);
+        let waiting = left > 0 || !self.comings.away.is_empty() || fleet.is_logging_in();
+        waiting && !self.patience.is_over(left, now_ns)
+    }
+}
+
 impl Conductor<'_> {
     /// Runs a phase; a store and a drain are measured apart.
     pub(crate) async fn run(&mut self, phase: &Phase) -> Result<Vec<Measured>, Failure> {
@@ -235,47 +293,20 @@ impl Conductor<'_> {
         let traffic = self.fleet.traffic.take();
         let users = phase.senders + phase.receivers;
         self.log_in(0..users, phase).await?;
-        let receivers = phase.senders..users;
-        for slow in receivers.clone().take(phase.slow_receivers) {
+        for slow in (phase.senders..users).take(phase.slow_receivers) {
             self.fleet.set_slow(slow, phase.slow_bytes_per_second);
         }
         *self.fleet.traffic.borrow_mut() = traffic;
-        self.fleet.wake();
 
         let since_ns = self.fleet.now_ns();
-        let mut pace = Pace::new(phase.rate, &phase.curve, warmup_ns + span_ns);
-        let mut comings = Comings {
-            leaves: Pace::new(phase.leaves_per_second, &[], 1),
-            receivers: receivers.clone(),
-            next: phase.slow_receivers,
-            away: Vec::new(),
-            away_ns: nanoseconds(phase.away_s),
-        };
-        let mut number = 0;
-        let mut patience = Patience::new(phase.patience_s, since_ns);
-        let mut step = |fleet: &Rc<Fleet>, now_ns: u64, until_ns: u64| {
-            while is_open
-                && number < count
-                && let Some(due_ns) = pace.take(now_ns - since_ns)
-            {
-                fleet.send(number, since_ns + due_ns);
-                number += 1;
-            }
-            comings.step(fleet, since_ns, now_ns);
-            fleet.wake();
-            let traffic = fleet.traffic.borrow();
-            let progress = traffic.as_ref().map(|traffic| (traffic.is_used_up, traffic.progress()));
-            progress.is_some_and(|(used_up, progress)| {
-                now_ns < until_ns && !used_up && !patience.is_over(progress, now_ns)
-            })
-        };
+        let mut course = Course::new(phase, since_ns, count);
         let pause = if phase.rate > PACE_RATE { PACE_LOOK } else { LOOK };
         let until_ns = since_ns + warmup_ns;
-        self.watch(phase, "warms up", pause, |fleet, now| step(fleet, now, until_ns)).await;
+        self.watch(phase, "warms up", pause, |fleet, now| course.step(fleet, now, until_ns)).await;
         let start_ns = self.fleet.now_ns();
         self.traffic(|traffic| traffic.meter.start(start_ns))?;
         let until_ns = start_ns + span_ns;
-        self.watch(phase, "runs", pause, |fleet, now| step(fleet, now, until_ns)).await;
+        self.watch(phase, "runs", pause, |fleet, now| course.step(fleet, now, until_ns)).await;
         let unit = if pattern == Pattern::Everybody { "deliveries" } else { "messages" };
         let end_ns = self.fleet.now_ns();
         let mut measured = self.traffic(|traffic| {
@@ -283,16 +314,9 @@ impl Conductor<'_> {
             traffic.meter.stop(end_ns, &phase.name, unit)
         })?;
 
-        receivers.for_each(|user| self.fleet.set_slow(user, 0));
-        let mut patience = Patience::new(phase.patience_s, self.fleet.now_ns());
-        self.watch(phase, "waits for the rest", LOOK, |fleet, now_ns| {
-            comings.bring_back(fleet, now_ns);
-            let traffic = fleet.traffic.borrow();
-            let left = traffic.as_ref().map_or(0, Traffic::in_flight);
-            let waiting = left > 0 || !comings.away.is_empty();
-            waiting && !patience.is_over(left, now_ns)
-        })
-        .await;
+        (phase.senders..users).for_each(|user| self.fleet.set_slow(user, 0));
+        course.patience = Patience::new(phase.patience_s, end_ns);
+        self.watch(phase, "waits for the rest", LOOK, |fleet, now| course.wait(fleet, now)).await;
         self.close(&mut measured)?;
         Ok(measured)
     }
@@ -416,28 +440,7 @@ impl Conductor<'_> {
         let now_ns = self.fleet.now_ns();
         self.traffic(|traffic| traffic.meter.start(now_ns))?;
         self.fleet.wake();
-        let mut patience = Patience::new(phase.patience_s, now_ns);
-        let wanted = phase.messages as u64;
-        self.watch(phase, "stores", LOOK, |fleet, now_ns| {
-            let traffic = fleet.traffic.borrow();
-            traffic.as_ref().is_some_and(|traffic| {
-                let stored = traffic.acknowledged;
-                stored < wanted && !patience.is_over(traffic.progress(), now_ns)
-            })
-        })
-        .await;
-        let now_ns = self.fleet.now_ns();
-        let mut stored = self.traffic(|traffic| {
-            traffic.stop();
-            let mut stored =
-                traffic.meter.stop(now_ns, &format!("{}: store", phase.name), "messages");
-            let refused = traffic.check().refused;
-            let (sent, delivered) = (wanted, traffic.acknowledged);
-            let lost = sent - delivered;
-            stored.check = Check { sent, delivered, lost, refused, ..Check::default() };
-            stored
-        })?;
-        stored.notes.push("delivered means: acknowledged as stored".to_owned());
+        let stored = self.store(phase).await?;
         sleep(PAUSE).await;
 
         let began_ns = self.fleet.now_ns();
@@ -460,6 +463,33 @@ impl Conductor<'_> {
         sleep(AFTERMATH).await;
         self.close(&mut drained)?;
         Ok(vec![stored, drained])
+    }
+}
+
+impl Conductor<'_> {
+    /// Waits until all messages are acknowledged as stored, and accounts for that.
+    async fn store(&mut self, phase: &Phase) -> Result<Measured, Failure> {
+        let mut patience = Patience::new(phase.patience_s, self.fleet.now_ns());
+        let wanted = phase.messages as u64;
+        self.watch(phase, "stores", LOOK, |fleet, now_ns| {
+            let traffic = fleet.traffic.borrow();
+            traffic.as_ref().is_some_and(|traffic| {
+                let stored = traffic.acknowledged;
+                stored < wanted && !patience.is_over(traffic.progress(), now_ns)
+            })
+        })
+        .await;
+        let now_ns = self.fleet.now_ns();
+        self.traffic(|traffic| {
+            traffic.stop();
+            let mut stored =
+                traffic.meter.stop(now_ns, &format!("{}: store", phase.name), "messages");
+            let (delivered, refused) = (traffic.acknowledged, traffic.check().refused);
+            let lost = wanted - delivered;
+            stored.check = Check { sent: wanted, delivered, lost, refused, ..Check::default() };
+            stored.notes.push("delivered means: acknowledged as stored".to_owned());
+            stored
+        })
     }
 }
 
