@@ -66,24 +66,31 @@ impl Station {
         station
     }
 
-    /// Runs a scenario; the program's exit code and words, and the result if there is one.
-    fn load(&self, scenario: &str, flags: &[&str]) -> (Output, Option<Value>) {
+    /// The program with a scenario, not started yet.
+    fn tool(&self, scenario: &str, flags: &[&str]) -> Command {
         let path = self.folder.path().join("scenario.toml");
         std::fs::write(&path, scenario).unwrap();
-        let result = self.folder.path().join("result.json");
-        let output = Command::new(TOOL)
+        let mut command = Command::new(TOOL);
+        command
             .arg("run")
             .arg(&path)
             .args(["--station", &self.address, "--server-pid", &self.child.id().to_string()])
             .arg("--cache")
             .arg(self.folder.path().join("cache"))
             .arg("--output")
-            .arg(&result)
-            .args(flags)
-            .output()
-            .unwrap();
-        let json = std::fs::read(&result).ok();
-        (output, json.map(|json| serde_json::from_slice(&json).unwrap()))
+            .arg(self.folder.path().join("result.json"))
+            .args(flags);
+        command
+    }
+
+    fn result(&self) -> Option<Value> {
+        let json = std::fs::read(self.folder.path().join("result.json")).ok();
+        json.map(|json| serde_json::from_slice(&json).unwrap())
+    }
+
+    /// Runs a scenario; the program's exit code and words, and the result if there is one.
+    fn load(&self, scenario: &str, flags: &[&str]) -> (Output, Option<Value>) {
+        (self.tool(scenario, flags).output().unwrap(), self.result())
     }
 
     fn perfect(&self, scenario: &str, flags: &[&str]) -> Value {
@@ -223,4 +230,22 @@ fn what_cannot_be_measured_is_said_with_another_exit_code() {
     let (output, _) = nowhere.load(EVERYTHING, &[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot connect"));
+}
+
+#[test]
+fn a_station_that_dies_is_not_perfect() {
+    let mut station = Station::start();
+    let scenario = "name = \"n\"\nabout = \"a\"\n[[phase]]\nname = \"p\"\nkind = \"relay\"\n\
+        senders = 2\nreceivers = 2\nrate = 50\nseconds = 60\nwarmup_s = 0\npatience_s = 1\n";
+    let mut command = station.tool(scenario, &[]);
+    let mut tool = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(tool.stderr.take().unwrap()).lines();
+    // It says each second how it goes.
+    assert!(lines.any(|line| line.unwrap().contains("p runs: ")));
+    station.child.kill().unwrap();
+    lines.for_each(drop);
+    assert_eq!(tool.wait().unwrap().code(), Some(1));
+    let measured = &station.result().unwrap()["measured"][0];
+    assert_eq!(measured["check"]["broken"], 4);
+    assert!(measured["check"]["delivered"].as_u64().unwrap() > 0);
 }
