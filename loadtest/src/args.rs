@@ -17,7 +17,7 @@ use crate::error::Failure;
 use crate::files;
 use crate::fleet::Fleet;
 use crate::machine::{self, Server};
-use crate::outcome::Outcome;
+use crate::outcome::{Measured, Outcome};
 use crate::people::{People, Person};
 use crate::phases::Conductor;
 use crate::report;
@@ -190,7 +190,7 @@ impl Run {
         self,
         address: SocketAddr,
         scenario: Scenario,
-    ) -> Result<(String, Vec<crate::outcome::Measured>), Failure> {
+    ) -> Result<(String, Vec<Measured>), Failure> {
         let mut say = |line: &str| eprintln!("{line}");
         let people = People::load(&self.cache, Fleet::now_s())?;
         let crowd = crowd(&people, self.first_user, scenario.users())?;
@@ -211,7 +211,15 @@ impl Run {
         let station = conductor.station.clone();
         let mut measured = Vec::new();
         for phase in &scenario.phase {
-            measured.extend(conductor.run(phase).await?);
+            match conductor.run(phase).await {
+                Ok(more) => measured.extend(more),
+                Err(failure) if measured.is_empty() => return Err(failure),
+                // What was measured before is not lost, and the next phases would meet the same.
+                Err(failure) => {
+                    measured.push(Measured::failed(&phase.name, &failure));
+                    break;
+                }
+            }
         }
         Ok((station, measured))
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::checker::Check;
+use crate::error::Failure;
 
 /// One scenario on one station.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -67,6 +68,14 @@ pub(crate) struct Measured {
     pub(crate) notes: Vec<String>,
     pub(crate) series: Vec<Second>,
     pub(crate) check: Check,
+}
+
+impl Measured {
+    /// A phase that could not be finished.
+    pub(crate) fn failed(name: &str, why: &Failure) -> Self {
+        let check = Check { broken: 1, ..Check::default() };
+        Self { name: name.to_owned(), notes: vec![why.to_string()], check, ..Self::default() }
+    }
 }
 
 /// Percentiles, in microseconds.

@@ -236,7 +236,8 @@ fn what_cannot_be_measured_is_said_with_another_exit_code() {
 fn a_station_that_dies_is_not_perfect() {
     let mut station = Station::start();
     let scenario = "name = \"n\"\nabout = \"a\"\n[[phase]]\nname = \"p\"\nkind = \"relay\"\n\
-        senders = 2\nreceivers = 2\nrate = 50\nseconds = 60\nwarmup_s = 0\npatience_s = 1\n";
+        senders = 2\nreceivers = 2\nrate = 50\nseconds = 60\nwarmup_s = 0\npatience_s = 1\n\
+        [[phase]]\nname = \"after\"\nkind = \"idle\"\nreceivers = 1\n";
     let mut command = station.tool(scenario, &[]);
     let mut tool = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(tool.stderr.take().unwrap()).lines();
@@ -245,7 +246,9 @@ fn a_station_that_dies_is_not_perfect() {
     station.child.kill().unwrap();
     lines.for_each(drop);
     assert_eq!(tool.wait().unwrap().code(), Some(1));
-    let measured = &station.result().unwrap()["measured"][0];
-    assert_eq!(measured["check"]["broken"], 4);
+    let result = station.result().unwrap();
+    let (measured, after) = (&result["measured"][0], &result["measured"][1]);
+    assert_eq!((&measured["check"]["broken"], &after["check"]["broken"]), (&4.into(), &1.into()));
+    assert!(after["notes"][0].as_str().unwrap().contains("cannot connect"), "{after}");
     assert!(measured["check"]["delivered"].as_u64().unwrap() > 0);
 }
