@@ -68,7 +68,7 @@ impl Recipe {
 pub(crate) struct Corpus {
     recipe: Recipe,
     records: Vec<u8>,
-    /// Number of the first of these in the file; elsewhere they count from 0. Whole turns.
+    /// Number of the first of these in the file; elsewhere they count from 0.
     skipped: usize,
     /// Content keys under seal, as JSON, by sender and receiver.
     keys: HashMap<(usize, usize), String>,
@@ -108,8 +108,8 @@ impl Shelf {
         };
         let next = used.entry(station.to_owned()).or_default().entry(name.clone()).or_default();
         let skipped = *next;
+        // Whole turns, so that message 0 of the next run is the first sender's again.
         let whole = count.next_multiple_of(recipe.plan.senders);
-        // Receivers go on from the same place, or turns of two runs would differ.
         *next = skipped + whole;
         self.fill(recipe, people, &name, skipped + whole, say)?;
         files::write_whole(&used_path, &serde_json::to_vec(&used).unwrap_or_default())?;
@@ -339,7 +339,7 @@ pub(crate) fn signature_of(body: &[u8]) -> Option<&[u8]> {
     value.get(..memchr::memchr(b'"', value)?)
 }
 
-/// A name and its texts as JSON, for the few messages that are not of a corpus.
+/// A text as JSON, with its quotes.
 pub(crate) fn quoted(text: &str) -> String {
     json::write(&text.into())
 }

@@ -50,7 +50,7 @@ struct Link {
     here_ns: Cell<Option<u64>>,
 }
 
-/// What a login is measured from, and how the connection will read.
+/// A login that waits for its turn, and what it is measured from.
 #[derive(Debug, Clone, Copy)]
 struct Arriving {
     user: usize,
