@@ -47,7 +47,7 @@ const CONGESTED: usize = 8192;
 pub(super) struct Job {
     pub(super) shard: Shard,
     pub(super) index: ShardIndex,
-    pub(super) mailboxes: Vec<Arc<Mailbox>>,
+    pub(super) mailboxes: Vec<Arc<Mailbox<Letter>>>,
     pub(super) store: Arc<Writer>,
     pub(super) tls: Option<Arc<Tls>>,
 }
@@ -64,7 +64,7 @@ struct Host {
     watched: RefCell<Vec<(ConnId, Rc<Socket>)>>,
     closing: RefCell<Vec<(Instant, Rc<Socket>)>>,
     flusher: RefCell<Option<Waker>>,
-    mailboxes: Vec<Arc<Mailbox>>,
+    mailboxes: Vec<Arc<Mailbox<Letter>>>,
     letters: RefCell<Vec<Vec<Letter>>>,
     store: Arc<Writer>,
     tls: Option<Arc<Tls>>,

@@ -142,7 +142,7 @@ impl Listening {
         listener: TcpListener,
         plain: Plain,
         admission: Arc<Admission>,
-        mailboxes: Vec<Arc<Mailbox>>,
+        mailboxes: Vec<Arc<Mailbox<Letter>>>,
     ) -> std::io::Result<Self> {
         let socket = Arc::new(listener.as_fd().try_clone_to_owned()?);
         let stopping = Arc::new(AtomicBool::new(false));
@@ -165,7 +165,7 @@ fn accept(
     listener: &TcpListener,
     plain: Plain,
     admission: &Arc<Admission>,
-    mailboxes: &[Arc<Mailbox>],
+    mailboxes: &[Arc<Mailbox<Letter>>],
     stopping: &AtomicBool,
 ) {
     let mut turn = mailboxes.iter().cycle();

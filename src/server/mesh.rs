@@ -23,7 +23,7 @@ use crate::store::StoreAnswer;
 
 /// Batches that wait in a mailbox at most. A batch is what one turn of a shard had for another, so
 /// this is some thousand messages in flight.
-pub(super) const MAILBOX_BATCHES_MAX: usize = 1024;
+pub const MAILBOX_BATCHES_MAX: usize = 1024;
 
 /// What comes to a shard from outside its thread.
 #[derive(Debug)]
@@ -56,10 +56,10 @@ pub(super) struct Connection {
     pub(super) session: Box<Session>,
 }
 
-/// One shard's mailbox.
+/// One shard's mailbox, for letters of any kind: what crosses a core does not depend on them.
 #[derive(Debug)]
-pub(super) struct Mailbox {
-    queue: ArrayQueue<Vec<Letter>>,
+pub struct Mailbox<T> {
+    queue: ArrayQueue<Vec<T>>,
     waker: AtomicWaker,
     /// Wakes the shard's thread, whatever the state of the task that reads the mailbox.
     thread: OnceLock<Waker>,
@@ -67,8 +67,9 @@ pub(super) struct Mailbox {
     opened: AtomicU64,
 }
 
-impl Mailbox {
-    pub(super) fn new() -> Arc<Self> {
+impl<T> Mailbox<T> {
+    /// An empty one, with room for [`MAILBOX_BATCHES_MAX`] batches.
+    pub fn new() -> Arc<Self> {
         Arc::new(Self {
             queue: ArrayQueue::new(MAILBOX_BATCHES_MAX),
             waker: AtomicWaker::new(),
@@ -78,14 +79,14 @@ impl Mailbox {
     }
 
     /// Puts a batch in, or gives it back when there is no room.
-    pub(super) fn send(&self, batch: Vec<Letter>) -> Result<(), Vec<Letter>> {
+    pub fn send(&self, batch: Vec<T>) -> Result<(), Vec<T>> {
         let sent = self.queue.push(batch);
         self.waker.wake();
         sent
     }
 
     /// Puts a letter in, and waits until there is room: not for shards.
-    pub(super) fn deliver(&self, letter: Letter) {
+    pub(super) fn deliver(&self, letter: T) {
         let mut batch = vec![letter];
         while let Err(back) = self.send(batch) {
             batch = back;
@@ -114,14 +115,14 @@ impl Mailbox {
     }
 
     /// The next batch, if one is there.
-    pub(super) fn take(&self) -> Option<Vec<Letter>> {
+    pub fn take(&self) -> Option<Vec<T>> {
         let batch = self.queue.pop()?;
         self.opened.fetch_add(1, Ordering::Relaxed);
         Some(batch)
     }
 
     /// The next batch; wakes the task when there is one.
-    pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<Vec<Letter>> {
+    pub fn poll(&self, context: &mut Context<'_>) -> Poll<Vec<T>> {
         if let Some(batch) = self.take() {
             return Poll::Ready(batch);
         }

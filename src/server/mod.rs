@@ -12,7 +12,7 @@ pub(crate) mod ini;
 mod listen;
 pub mod lock;
 pub mod log;
-mod mesh;
+pub mod mesh;
 mod notify;
 pub mod probe;
 mod reload;

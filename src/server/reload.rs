@@ -24,7 +24,7 @@ pub(super) struct Settings {
 
 impl Settings {
     /// Reads the settings and hands them on.
-    pub(super) fn reload(&mut self, mailboxes: &[Arc<Mailbox>], admission: &Admission) {
+    pub(super) fn reload(&mut self, mailboxes: &[Arc<Mailbox<Letter>>], admission: &Admission) {
         notify::reloading();
         match self.take() {
             Ok((letter, changes)) => {

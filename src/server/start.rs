@@ -278,7 +278,7 @@ struct Fleet {
     clock: Clock,
     listening: Vec<Listening>,
     admission: Arc<Admission>,
-    mailboxes: Vec<Arc<Mailbox>>,
+    mailboxes: Vec<Arc<Mailbox<Letter>>>,
     store: Arc<Writer>,
     ended: mpsc::Receiver<ShardIndex>,
 }
@@ -375,7 +375,7 @@ struct Plan {
     station: Arc<Station>,
     policy: Arc<Policy>,
     ans: Arc<Ans>,
-    mailboxes: Vec<Arc<Mailbox>>,
+    mailboxes: Vec<Arc<Mailbox<Letter>>>,
     store: Arc<Writer>,
     tls: Option<Arc<Tls>>,
     /// The first thread that comes to work on it has it.
@@ -421,7 +421,7 @@ struct Clock {
 }
 
 impl Clock {
-    fn start(mailboxes: Vec<Arc<Mailbox>>) -> io::Result<Self> {
+    fn start(mailboxes: Vec<Arc<Mailbox<Letter>>>) -> io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = stopping.clone();
         let thread = std::thread::Builder::new().name("dim-clock".into()).spawn(move || {
@@ -447,7 +447,10 @@ impl Clock {
     }
 }
 
-fn writer(rocks: &Arc<RocksStore>, mailboxes: &[Arc<Mailbox>]) -> Result<Arc<Writer>, StartError> {
+fn writer(
+    rocks: &Arc<RocksStore>,
+    mailboxes: &[Arc<Mailbox<Letter>>],
+) -> Result<Arc<Writer>, StartError> {
     let store: Arc<dyn Store> = rocks.clone();
     let mailboxes = mailboxes.to_vec();
     let answers = Arc::new(move |shard: u16, answers: Vec<(u64, StoreAnswer)>| {
