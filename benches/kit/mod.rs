@@ -17,7 +17,7 @@ use dim::crypto::seal::wrap_key;
 use dim::proto::directory::{Ans, Names};
 use dim::proto::id::Id;
 use dim::proto::json::Parser;
-use dim::proto::message::ReliableMessage;
+use dim::proto::message::{MessageError, ReliableMessage};
 use dim::proto::meta::MetaKind;
 use dim::shard::effect::Effect;
 use dim::shard::input::{ConnId, Input};
@@ -159,8 +159,13 @@ pub(crate) fn client_frame(framing: Framing, id: u64, body: &[u8]) -> Bytes {
 
 /// A message, read.
 pub(crate) fn parsed(raw: &Bytes) -> ReliableMessage {
+    try_parse(raw).expect("a message")
+}
+
+/// A message, read if it is one.
+pub(crate) fn try_parse(raw: &Bytes) -> Result<ReliableMessage, MessageError> {
     let mut names = Names::new(Arc::new(Ans::default()));
-    ReliableMessage::parse(raw.clone(), &mut Parser::new(), &mut names).expect("a message")
+    ReliableMessage::parse(raw.clone(), &mut Parser::new(), &mut names)
 }
 
 /// A client's end of a connection.
