@@ -2,7 +2,6 @@
 #![no_main]
 
 use dim::proto::command as c;
-use dim::proto::command::Stamp;
 use dim::proto::content::{self as p, Content};
 use dim::proto::json::parse;
 use dim::proto::kind::Kind;
@@ -35,5 +34,4 @@ fuzz_target!(|input: &[u8]| {
     );
     assert!(content.keys().count() > 0);
     let _ = content.in_group(&dim::proto::id::Id::everyone()).to_map();
-    let _ = Stamp { sn: 0, time: 0.0 };
 });

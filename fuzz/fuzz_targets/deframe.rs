@@ -57,7 +57,7 @@ fn hear(role: u8, pieces: impl Iterator<Item = Bytes>) -> Heard {
 }
 
 fuzz_target!(|input: &[u8]| {
-    let Some(([role, cut], bytes)) = input.split_first_chunk() else { return };
+    let Some(([role, cut], bytes)) = input.split_first_chunk::<2>() else { return };
     let whole = hear(*role, std::iter::once(Bytes::copy_from_slice(bytes)));
     assert!(whole.unread <= bytes.len());
     for size in [usize::from(*cut).max(1), 1] {

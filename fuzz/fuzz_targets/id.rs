@@ -32,7 +32,7 @@ fuzz_target!(|text: &str| {
     assert_eq!((naked.terminal(), naked.name(), naked.address()), (None, id.name(), id.address()));
     assert!(naked.is_same_as(&id));
     assert_eq!(Id::parse(naked.as_str()).as_ref(), Ok(&naked));
-    assert_eq!(id.is_group() && id.is_user(), false);
+    assert!(!(id.is_group() && id.is_user()));
     if let Some(terminal) = id.terminal() {
         assert_eq!(naked.dressed(terminal).as_ref(), Ok(&id));
     }

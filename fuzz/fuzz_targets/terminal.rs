@@ -8,6 +8,7 @@ mod kit;
 use std::sync::{Arc, OnceLock};
 
 use arbitrary::Arbitrary;
+use bytes::Bytes;
 use dim::base::time::Now;
 use dim::client::account::Account;
 use dim::client::directory::Directory;
@@ -16,7 +17,7 @@ use dim::client::messenger::Outgoing;
 use dim::client::say;
 use dim::client::terminal::{Effect, Input, Settings, Terminal};
 use dim::proto::id::Id;
-use dim::wire::Framing;
+use dim::wire::{Framing, push_head, upgrade};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 
@@ -29,6 +30,8 @@ const EFFECTS_MAX: usize = 4096;
 enum Op {
     Start,
     Connected,
+    /// The WebSocket that was asked for is open.
+    Upgrade,
     /// As it stands.
     Bytes(Vec<u8>),
     /// As a package of the framing in use.
@@ -75,19 +78,22 @@ fn person(who: u8) -> &'static Account {
     &people[usize::from(who) % people.len()]
 }
 
+/// A package as a station writes it.
 fn frame(web: bool, body: &[u8]) -> Input {
-    let bytes = match web {
-        true => kit::client_frame(Framing::WebSocket, 1, body),
-        false => kit::client_frame(Framing::Mtp, 1, body),
-    };
-    Input::Received(bytes)
+    let framing = if web { Framing::WebSocket } else { Framing::Mtp };
+    let len = u32::try_from(body.len()).expect("a short body");
+    Input::Received([&push_head(framing, 1, len), body].concat().into())
 }
 
-fn input(op: Op, web: bool, now: &mut Now) -> Input {
+fn input(op: Op, web: bool, asked: &[u8], now: &mut Now) -> Input {
     let us = person(0);
     match op {
         Op::Start => Input::Start,
         Op::Connected => Input::Connected,
+        Op::Upgrade => {
+            let key = upgrade::request_key(asked).unwrap_or_default();
+            Input::Received(upgrade::answer(key))
+        }
         Op::Bytes(bytes) => Input::Received(bytes.into()),
         Op::Body(body) => frame(web, &body),
         Op::Said { who, to_us, content } => {
@@ -128,14 +134,17 @@ fuzz_target!(|story: Story| {
     let directory = Directory::with(account.clone());
     let mut terminal = Terminal::new(settings, account, directory, KeyStore::default(), 1);
     let mut now = Now { mono_ms: 0, wall_us: kit::EPOCH_US };
-    let mut out = Vec::new();
+    let (mut out, mut asked) = (Vec::new(), Bytes::new());
     for op in story.ops.into_iter().take(OPS_MAX) {
-        let input = input(op, story.web, &mut now);
+        let input = input(op, story.web, &asked, &mut now);
         terminal.handle(input, now, &mut out);
         assert!(out.len() < EFFECTS_MAX, "too much from one input");
         for effect in out.drain(..) {
             if let Effect::Write(bytes) = effect {
                 assert!(!bytes.is_empty());
+                if bytes.starts_with(b"GET ") {
+                    asked = bytes;
+                }
             }
         }
         // What was due is done, so that whoever drives it does not turn in circles.

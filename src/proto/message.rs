@@ -325,6 +325,8 @@ impl ReliableMessage {
 /// What has been seen of a message while its members pass.
 struct Draft {
     members: Vec<Member>,
+    /// Fields that have been named, whatever their value, a bit each; a copy names each once.
+    named: u16,
     others: Vec<String>,
     sender: Option<Id>,
     receiver: Option<Id>,
@@ -337,6 +339,7 @@ impl Draft {
     fn new(len: usize) -> Self {
         Self {
             members: Vec::with_capacity(len),
+            named: 0,
             others: Vec::new(),
             sender: None,
             receiver: None,
@@ -362,6 +365,7 @@ impl Draft {
                 _ => return Err(MessageError::Kind("keys")),
             };
         }
+        let bit = 1 << field as u16;
         match field {
             Field::Routing | Field::Other => {
                 if self.others.iter().any(|other| other == name) {
@@ -371,10 +375,10 @@ impl Draft {
             }
             // A message may carry both spellings of its IV; the first one counts.
             Field::Iv => {}
-            _ if self.members.iter().any(|m| m.field == field) => {
+            _ if self.named & bit != 0 => {
                 return Err(MessageError::Twice(name.to_owned()));
             }
-            _ => {}
+            _ => self.named |= bit,
         }
         match (field, value) {
             (Field::Sender, Node::String(text)) => self.sender = Some(id(names, text, "sender")?),
