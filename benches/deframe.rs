@@ -2,9 +2,12 @@
 //! connection and in those of a slow one.
 #![expect(clippy::unwrap_used, reason = "a measurement ends where it fails")]
 
+#[path = "kit/time.rs"]
+mod clock;
 mod kit;
 
 use bytes::Bytes;
+use clock::{CpuTime, cpu_time};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use dim::wire::{DeframeLimits, Deframer, Event, Framing, upgrade};
 use kit::{Pen, person};
@@ -38,7 +41,7 @@ fn messages(reads: &[Bytes]) -> usize {
     found
 }
 
-fn deframe(c: &mut Criterion) {
+fn deframe(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("deframe");
     for framing in [Framing::Mtp, Framing::WebSocket, Framing::Mars, Framing::Lines] {
         let stream = stream(framing);
@@ -57,5 +60,9 @@ fn deframe(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, deframe);
+criterion_group! {
+    name = benches;
+    config = cpu_time();
+    targets = deframe
+}
 criterion_main!(benches);

@@ -1,8 +1,11 @@
 //! What a login costs in proofs: a meta against its ID, a visa against its meta.
 #![expect(clippy::unwrap_used, reason = "a measurement ends where it fails")]
 
+#[path = "kit/time.rs"]
+mod clock;
 mod kit;
 
+use clock::{CpuTime, cpu_time};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use dim::crypto::identity::{prove_document, prove_meta, verify_keys};
 use dim::proto::document::Document;
@@ -10,7 +13,7 @@ use dim::proto::id::Id;
 use dim::proto::meta::Meta;
 use kit::{object, vectors};
 
-fn identity(c: &mut Criterion) {
+fn identity(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("identity");
     // One has an ECC key and an ETH address, the other an RSA key, a seed and a BTC address.
     for (name, account) in [("ecc", &vectors()["alice"]), ("rsa", &vectors()["bob"])] {
@@ -39,5 +42,9 @@ fn identity(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, identity);
+criterion_group! {
+    name = benches;
+    config = cpu_time();
+    targets = identity
+}
 criterion_main!(benches);

@@ -1,14 +1,17 @@
 //! JSON to a tape and to values: a message of 1,200 bytes, and one with meta and visa.
 #![expect(clippy::unwrap_used, reason = "a measurement ends where it fails")]
 
+#[path = "kit/time.rs"]
+mod clock;
 mod kit;
 
+use clock::{CpuTime, cpu_time};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dim::proto::json::{Parser, write};
 use kit::{Pen, person};
 use std::hint::black_box;
 
-fn json(c: &mut Criterion) {
+fn json(c: &mut Criterion<CpuTime>) {
     let (alice, bob) = (person(1), person(2));
     let plain = Pen::new(&alice, &bob).message();
     let visa = alice.document().map(|visa| visa.to_map());
@@ -27,5 +30,9 @@ fn json(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, json);
+criterion_group! {
+    name = benches;
+    config = cpu_time();
+    targets = json
+}
 criterion_main!(benches);

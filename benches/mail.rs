@@ -2,9 +2,12 @@
 //! deframing, checking, the receiver's copy and acknowledgement, the sender's `OK` and receipt,
 //! both acknowledged. No socket and no disk; the clients' own deframing is within it.
 
+#[path = "kit/time.rs"]
+mod clock;
 mod kit;
 
 use bytes::Bytes;
+use clock::{CpuTime, cpu_time};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use dim::shard::input::ConnId;
 use dim::shard::{Policy, Verify};
@@ -22,7 +25,7 @@ fn relay_one(world: &mut World, conn: ConnId, frame: Bytes) {
     world.pass(1);
 }
 
-fn mail(c: &mut Criterion) {
+fn mail(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("mail");
     group.throughput(Throughput::Elements(1));
     for (name, verify) in [("verified", Verify::Every), ("trusted", Verify::Session)] {
@@ -46,5 +49,9 @@ fn mail(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, mail);
+criterion_group! {
+    name = benches;
+    config = cpu_time();
+    targets = mail
+}
 criterion_main!(benches);

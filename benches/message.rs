@@ -1,16 +1,19 @@
 //! A line to a message: envelope, places of the members, base64 of the signature.
 
+#[path = "kit/time.rs"]
+mod clock;
 mod kit;
 
 use std::sync::Arc;
 
+use clock::{CpuTime, cpu_time};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dim::proto::directory::{Ans, Names};
 use dim::proto::json::Parser;
 use dim::proto::message::ReliableMessage;
 use kit::{Pen, person};
 
-fn message(c: &mut Criterion) {
+fn message(c: &mut Criterion<CpuTime>) {
     let (alice, bob) = (person(1), person(2));
     let plain = Pen::new(&alice, &bob).message();
     let visa = alice.document().map(|visa| visa.to_map());
@@ -29,5 +32,9 @@ fn message(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, message);
+criterion_group! {
+    name = benches;
+    config = cpu_time();
+    targets = message
+}
 criterion_main!(benches);

@@ -2,15 +2,18 @@
 //! `store`.
 #![expect(clippy::unwrap_used, reason = "a measurement ends where it fails")]
 
+#[path = "kit/time.rs"]
+mod clock;
 mod kit;
 
+use clock::{CpuTime, cpu_time};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dim::store::key::mail_key;
 use dim::store::record::{decode_mail, encode_mail};
 use dim::store::{Mail, QueueKey};
 use kit::{Pen, person};
 
-fn record(c: &mut Criterion) {
+fn record(c: &mut Criterion<CpuTime>) {
     let (alice, bob) = (person(1), person(2));
     let body = Pen::new(&alice, &bob).message();
     let queue = QueueKey { user: bob.id().as_str().into(), device: "phone".into() };
@@ -23,5 +26,9 @@ fn record(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, record);
+criterion_group! {
+    name = benches;
+    config = cpu_time();
+    targets = record
+}
 criterion_main!(benches);

@@ -1,8 +1,11 @@
 //! Contents under seal: with a content key that is known, and with one that has to be unwrapped.
 #![expect(clippy::unwrap_used, reason = "a measurement ends where it fails")]
 
+#[path = "kit/time.rs"]
+mod clock;
 mod kit;
 
+use clock::{CpuTime, cpu_time};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dim::crypto::aes::AesKey;
 use dim::crypto::identity::seal_keys;
@@ -12,7 +15,7 @@ use dim::crypto::sign::verify;
 use dim::proto::json::Parser;
 use kit::{Pen, parsed, person};
 
-fn seal(c: &mut Criterion) {
+fn seal(c: &mut Criterion<CpuTime>) {
     let (alice, bob) = (person(1), person(2));
     let message = parsed(&Pen::new(&alice, &bob).message());
     let message = verify(message, &[alice.sign_key().verify_key().unwrap()]).unwrap();
@@ -36,5 +39,9 @@ fn seal(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, seal);
+criterion_group! {
+    name = benches;
+    config = cpu_time();
+    targets = seal
+}
 criterion_main!(benches);

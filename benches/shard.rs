@@ -1,13 +1,15 @@
 //! A message through `Shard::handle`, from the sender's bytes to the first effects: to a user of
 //! the same shard, and to one of another. What follows (acknowledgements, the receipt) is not
 //! measured here but in `mail`.
-#![expect(clippy::disallowed_methods, reason = "it measures: only the step, not what surrounds it")]
 
+#[path = "kit/time.rs"]
+mod clock;
 mod kit;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
+use clock::{CpuTime, cpu_time, thread_time};
 use criterion::{Criterion, criterion_group, criterion_main};
 use dim::shard::effect::Effect;
 use dim::shard::input::{ConnId, Input};
@@ -37,9 +39,9 @@ fn pair(to: ShardIndex, verify: Verify) -> (World, Pen, ConnId) {
 /// The step in which the sender's shard takes the message.
 fn take(world: &mut World, conn: ConnId, bytes: Bytes) -> (Duration, Vec<Effect>) {
     let mut effects = Vec::with_capacity(8);
-    let start = Instant::now();
+    let start = thread_time();
     world.handle(NEAR, Input::Received { conn, bytes }, &mut effects);
-    (start.elapsed(), effects)
+    (thread_time() - start, effects)
 }
 
 /// The step in which the receiver's shard takes it from the sender's.
@@ -51,16 +53,16 @@ fn take_over(world: &mut World, effects: Vec<Effect>) -> Duration {
             continue;
         };
         let mut effects = Vec::with_capacity(8);
-        let start = Instant::now();
+        let start = thread_time();
         world.handle(to, Input::Parcel(parcel), &mut effects);
-        spent += start.elapsed();
+        spent += thread_time() - start;
         assert!(effects.iter().any(|effect| matches!(effect, Effect::Send { .. })), "no push");
         world.carry_out(to, effects);
     }
     spent
 }
 
-fn route(c: &mut Criterion) {
+fn route(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("shard");
     for (name, verify) in [("verified", Verify::Every), ("trusted", Verify::Session)] {
         let (mut world, mut pen, conn) = pair(NEAR, verify);
@@ -96,5 +98,9 @@ fn route(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, route);
+criterion_group! {
+    name = benches;
+    config = cpu_time();
+    targets = route
+}
 criterion_main!(benches);

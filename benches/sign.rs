@@ -1,14 +1,17 @@
 //! Signing and checking, with each kind of key; and a whole message checked.
 #![expect(clippy::unwrap_used, reason = "a measurement ends where it fails")]
 
+#[path = "kit/time.rs"]
+mod clock;
 mod kit;
 
+use clock::{CpuTime, cpu_time};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use dim::crypto::key::SignKey;
 use dim::crypto::sign::verify;
 use kit::{Pen, object, parsed, person, sign_key, vectors};
 
-fn sign(c: &mut Criterion) {
+fn sign(c: &mut Criterion<CpuTime>) {
     let rsa_1024 = SignKey::from_map(object(&vectors()["bob"]["id_key"])).unwrap();
     let rsa_2048 = SignKey::generate_rsa(2048).unwrap();
     let signed = [7_u8; 480];
@@ -34,5 +37,9 @@ fn sign(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, sign);
+criterion_group! {
+    name = benches;
+    config = cpu_time();
+    targets = sign
+}
 criterion_main!(benches);

@@ -1,14 +1,17 @@
 //! A message to a receiver's copy of it.
 #![expect(clippy::unwrap_used, reason = "a measurement ends where it fails")]
 
+#[path = "kit/time.rs"]
+mod clock;
 mod kit;
 
+use clock::{CpuTime, cpu_time};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use dim::proto::json::Parser;
 use dim::proto::splice::{Routing, relay};
 use kit::{Pen, parsed, person, station};
 
-fn splice(c: &mut Criterion) {
+fn splice(c: &mut Criterion<CpuTime>) {
     let (alice, bob, station) = (person(1), person(2), station());
     let message = parsed(&Pen::new(&alice, &bob).message());
     let mut parser = Parser::new();
@@ -22,5 +25,9 @@ fn splice(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, splice);
+criterion_group! {
+    name = benches;
+    config = cpu_time();
+    targets = splice
+}
 criterion_main!(benches);
