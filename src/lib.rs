@@ -9,13 +9,14 @@
 //! | 2 | [`proto`] | IDs, metas, documents, messages, contents, commands |
 //! | 3 | [`crypto`] | keys and what they prove |
 //! | 4 | [`client`], [`store`] | how to be somebody; how to remember |
-//! | 5 | [`shard`] | sessions, routing, mailboxes: deciding, without I/O |
+//! | 5 | [`shard`], [`bot`] | sessions, routing, mailboxes; clients that answer: deciding, without I/O |
 //! | 6 | `server`, `cli` | sockets, threads, files; the command line |
 //!
 //! Rows 0 to 5 build without the feature `station`, that is without glommio and RocksDB: but for
 //! [`client::blocking`], they open no socket, read no clock and start no thread.
 
 pub mod base;
+pub mod bot;
 #[cfg(feature = "station")]
 pub mod cli;
 pub mod client;

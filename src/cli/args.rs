@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::bot::BotArgs;
 use super::chat::ChatArgs;
 use super::export::ExportArgs;
 use super::id::IdArgs;
@@ -55,6 +56,8 @@ pub(super) enum Command {
     Export(ExportArgs),
     /// Talk to others through a station, by hand or from a script
     Chat(ChatArgs),
+    /// Run a bot until SIGTERM or Ctrl-C: a client of a station that answers by itself
+    Bot(BotArgs),
 }
 
 /// Which files are meant, where no station is run.

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "a command line reads and writes files")]
 
 mod args;
+mod bot;
 mod chat;
 mod check;
 mod export;
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         Some(Command::Import(args)) => conclude(import::import(&args)),
         Some(Command::Export(args)) => conclude(export::export(&args)),
         Some(Command::Chat(args)) => conclude(chat::chat(&args)),
+        Some(Command::Bot(args)) => conclude(bot::bot(&args)),
     }
 }
 

@@ -95,6 +95,8 @@ pub struct Opened {
 pub enum Incoming {
     /// It can be read.
     Opened(Box<Opened>),
+    /// It is to a group, and sealed for others: an assistant passes it on to them.
+    Sealed(Box<Verified>),
     /// It is not proved yet: this account is not known.
     Missing(Id, Box<ReliableMessage>),
 }
@@ -303,7 +305,11 @@ impl<S: Source> Messenger<S> {
                 };
             }
         };
-        let text = self.uncover(&message, parser)?;
+        let to_group = message.receiver().is_group() && !message.receiver().is_broadcast();
+        let text = match self.uncover(&message, parser) {
+            Err(Refusal::Sealed(_)) if to_group => return Ok(Incoming::Sealed(Box::new(message))),
+            uncovered => uncovered?,
+        };
         let value = parser.value(&text).map_err(|_| Refusal::Content(ContentError::NotAnObject))?;
         let content = Content::read(value).map_err(Refusal::Content)?;
         Ok(Incoming::Opened(Box::new(Opened { message, content })))

@@ -9,6 +9,7 @@
 //! or keeps it; `ticket` gathers the answer.
 
 mod account;
+mod archive;
 pub mod census;
 pub mod effect;
 mod flow;

@@ -73,6 +73,7 @@ impl Shard {
                 g != "stations@everywhere"
             }));
         }
+        self.tell_archivist(&message, &content.body, out);
         let question = Question { conn, message: &message, content: &content, ticket, slot: 0 };
         match &content.body {
             Body::Array(parts) if !parts.is_empty() => self.hear_array(&question, parts, out),

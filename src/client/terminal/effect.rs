@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::client::messenger::{Opened, Outgoing, Refusal};
 use crate::crypto::error::CryptoError;
+use crate::crypto::sign::Verified;
 use crate::proto::id::Id;
 
 /// What happened.
@@ -49,6 +50,8 @@ pub enum Event {
     /// A message for us, and what it says; commands that the terminal has acted upon, too. Of an
     /// array each part comes by itself.
     Received(Box<Opened>),
+    /// A message to a group that is sealed for others; its sender is proved.
+    Sealed(Box<Verified>),
     /// A content became a message, by whose signature receipts will speak of it. To a group, once
     /// for each member.
     Packed {

@@ -55,6 +55,10 @@ impl<S: Source> Terminal<S> {
                 self.seen.insert(opened.message.signature());
                 self.opened(*opened, depth, now, out);
             }
+            Ok(Some(Incoming::Sealed(message))) => {
+                self.seen.insert(message.signature());
+                out.push(Effect::Event(Event::Sealed(message)));
+            }
             Ok(Some(Incoming::Missing(sender, _))) => {
                 self.want(&sender, now, out);
                 let dropped = self.messenger.park_in(sender, line);

@@ -1,0 +1,224 @@
+//! `dims bot`: a bot's account, its connection, its notes. What it answers is decided in `crate::bot`.
+
+mod notes;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::Map;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::{Refusal, now_s, say};
+use crate::bot::{Archivist, Bot, Heard, Post};
+use crate::client::account::Account;
+use crate::client::blocking::Client;
+use crate::client::directory::Directory;
+use crate::client::folder::{Folder, read_bytes, write_bytes};
+use crate::client::keys::KeyStore;
+use crate::client::outbox::OUTBOX_MESSAGES_MAX;
+use crate::client::say as contents;
+use crate::client::terminal::{Event, Settings};
+use crate::crypto::key::{OpenKey, SignKey};
+use crate::proto::address::EntityKind;
+use crate::proto::id::Id;
+use crate::proto::meta::MetaKind;
+use crate::server::config::{Log, PORT};
+use crate::server::lock::{FolderLock, LockError};
+use crate::server::log;
+use notes::Notes;
+
+/// Names the bot's account, in its folder.
+const ID_FILE: &str = "bot.id";
+/// RSA bits of the key that others write to.
+const MESSAGE_KEY_BITS: usize = 2048;
+/// How often it looks whether it is to stop, when nothing comes.
+const TURN: Duration = Duration::from_millis(200);
+/// Events that are answered with one writing to the disk.
+const EVENTS_PER_TURN: usize = 256;
+/// Answers that wait for the station; beyond them what comes is not answered. It cannot be left
+/// unread, or the acknowledgements behind it would not be read either.
+const POSTS_MAX: usize = 16_384;
+
+const NOTES: &str = "\
+A bot is an ordinary client. It makes its account at the first start and prints the line that lets the
+station know it:
+
+  dims bot archivist --station 127.0.0.1:9394
+  dims run --ans archivist=ID";
+
+#[derive(Debug, Args)]
+#[command(after_help = NOTES)]
+pub(super) struct BotArgs {
+    /// Which one
+    #[arg(value_name = "NAME")]
+    name: Name,
+    /// Its station
+    #[arg(long, value_name = "HOST:PORT", default_value_t = format!("127.0.0.1:{PORT}"))]
+    station: String,
+    /// An account that is in the folder already
+    #[arg(long = "as", value_name = "ID")]
+    id: Option<String>,
+    /// Folder of its account and its notes [default: NAME]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Log level: off, error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Finds users by words, and keeps address books
+    Archivist,
+}
+
+impl Name {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Archivist => "archivist",
+        }
+    }
+
+    fn make(self, me: &Id) -> Result<Box<dyn Bot>, Refusal> {
+        Ok(match self {
+            Self::Archivist => Box::new(Archivist::new(me).map_err(Refusal::here)?),
+        })
+    }
+}
+
+pub(super) fn bot(args: &BotArgs) -> Result<(), Refusal> {
+    let name = args.name.text();
+    let dir = args.data_dir.clone().unwrap_or_else(|| PathBuf::from(name));
+    let settings = settings(&args.station)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, stop.clone()).map_err(Refusal::here)?;
+    }
+    let _log =
+        log::start(&Log { level: args.log.clone(), ..Log::default() }).map_err(Refusal::usage)?;
+    let account = account(&dir, name, args.id.as_deref())?;
+    let _lock = FolderLock::take(&dir).map_err(|error| match error {
+        LockError::Running(_) => Refusal::here(format!("{}: a bot runs in it", dir.display())),
+        LockError::File(error) => Refusal::here(format!("{}: {error}", dir.display())),
+    })?;
+    let mut bot = args.name.make(account.id())?;
+    let path = dir.join(name).with_extension("notes");
+    let refused = |error| Refusal::here(format!("{}: {error}", path.display()));
+    let mut notes = Notes::open(&path, &mut *bot).map_err(refused)?;
+    say(format_args!("bot      {}\n[ans]    {name} = \"{}\"", account.id(), account.id()));
+    let client = Client::start(settings, account, Directory::default(), KeyStore::default())
+        .map_err(Refusal::here)?;
+    let done = serve(&client, &mut *bot, &mut notes, &stop).map_err(refused);
+    client.close();
+    tracing::info!("stopped");
+    done
+}
+
+/// Answers until it is to stop. What cannot be written down ends it: the answers would be lies.
+fn serve(
+    client: &Client<Directory>,
+    bot: &mut dyn Bot,
+    notes: &mut Notes,
+    stop: &AtomicBool,
+) -> std::io::Result<()> {
+    let mut posts = VecDeque::new();
+    while !stop.load(Ordering::Relaxed) {
+        let mut patience = TURN;
+        for _ in 0..EVENTS_PER_TURN {
+            let Some(event) = client.next_event(patience) else { break };
+            patience = Duration::ZERO;
+            let asks = matches!(event, Event::Received(_) | Event::Sealed(_));
+            if asks && posts.len() >= POSTS_MAX {
+                tracing::warn!("too many answers wait for the station: a message is not answered");
+                continue;
+            }
+            posts.extend(answers(client, bot, event));
+        }
+        notes.take(bot)?;
+        post(client, &mut posts);
+    }
+    Ok(())
+}
+
+/// Hands over what the outbox has room for.
+fn post(client: &Client<Directory>, posts: &mut VecDeque<Post>) {
+    while client.with(|terminal| terminal.unacknowledged()) < OUTBOX_MESSAGES_MAX / 2
+        && let Some(Post { to, content }) = posts.pop_front()
+    {
+        client.send(&to, content);
+    }
+}
+
+fn answers(client: &Client<Directory>, bot: &mut dyn Bot, event: Event) -> Vec<Post> {
+    let now_s = now_s();
+    match event {
+        Event::Received(came) => client.with(|terminal| {
+            let heard = Heard { message: &came.message, content: &came.content, now_s };
+            bot.hear(heard, terminal.messenger().source())
+        }),
+        Event::Sealed(message) => {
+            client.with(|terminal| bot.pass(&message, terminal.messenger().source(), now_s))
+        }
+        Event::Learned(id) => {
+            client.with(|terminal| bot.learned(&id, terminal.messenger().source(), now_s))
+        }
+        // Too many strangers at once: asked for here, since what they said is gone.
+        Event::Dropped(id) => [contents::meta_query(&id), contents::documents_query(&id)]
+            .map(|content| Post { to: Id::station_any(), content })
+            .into(),
+        Event::LoggedIn { station } => {
+            tracing::info!(%station, "logged in");
+            Vec::new()
+        }
+        Event::Disconnected { pause_ms } => {
+            tracing::warn!(?pause_ms, "no connection to the station");
+            Vec::new()
+        }
+        Event::Failed { why, .. } => {
+            tracing::warn!(?why, "an answer was not sent");
+            Vec::new()
+        }
+        Event::Refused(why) => {
+            tracing::debug!(%why, "a message was refused");
+            Vec::new()
+        }
+        Event::Packed { .. } | Event::Acknowledged { .. } => Vec::new(),
+    }
+}
+
+fn settings(station: &str) -> Result<Settings, Refusal> {
+    let (host, port) = station.rsplit_once(':').unwrap_or((station, ""));
+    let port = match port {
+        "" => Ok(PORT),
+        port => port.parse(),
+    };
+    let Ok(port) = port else {
+        return Err(Refusal::usage(format!("--station {station}: expected HOST:PORT")));
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Ok(Settings { receipts: false, ..Settings::new(host, port) })
+}
+
+/// The account that was asked for, the one in the folder, or a new one.
+fn account(dir: &Path, name: &str, id: Option<&str>) -> Result<Account, Refusal> {
+    let (folder, id_file) = (Folder::below(dir), dir.join(ID_FILE));
+    let kept = read_bytes(&id_file)?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+    if let Some(id) = id.map(str::to_owned).or(kept) {
+        let id = Id::parse(&id).map_err(|_| Refusal::usage(format!("\"{id}\" is no ID")))?;
+        return Ok(folder.account(&id, None)?);
+    }
+    let made = || {
+        let (sign, message) = (SignKey::generate_ecc()?, OpenKey::generate(MESSAGE_KEY_BITS)?);
+        let properties = Map::from_iter([("name".to_owned(), name.into())]);
+        let network = EntityKind::Bot.code();
+        Account::create(MetaKind::Mkm, network, Some(name), sign, message, now_s(), properties)
+    };
+    let account = made().map_err(Refusal::here)?;
+    folder.save(&account)?;
+    write_bytes(&id_file, format!("{}\n", account.id()).as_bytes(), false)?;
+    Ok(account)
+}

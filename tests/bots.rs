@@ -1,0 +1,246 @@
+//! The bots as programs of their own, at the real station, asked by clients of the library.
+#![cfg(feature = "station")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test starts programs and stops at the first surprise"
+)]
+
+mod kit;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+use dim::client::account::Account;
+use dim::client::blocking::{Client, now_s};
+use dim::client::directory::Directory;
+use dim::client::keys::KeyStore;
+use dim::client::messenger::Opened;
+use dim::client::terminal::{Event, Settings};
+use dim::crypto::key::{OpenKey, SignKey};
+use dim::proto::command::{Search, Stamp, Storage};
+use dim::proto::content::Content;
+use dim::proto::id::Id;
+use dim::proto::kind::Kind;
+use dim::proto::meta::MetaKind;
+use kit::{PATIENCE, Station};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+/// `dims bot`, on a folder below the station's.
+struct Bot {
+    child: Child,
+    id: Id,
+}
+
+impl Bot {
+    fn start(name: &str, folder: &Path, port: u16) -> Self {
+        let log = folder.join(format!("{name}.log"));
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dims"))
+            .args(["bot", name, "--log", "debug", "--station", &format!("127.0.0.1:{port}")])
+            .arg("--data-dir")
+            .arg(folder.join(name))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log.unwrap())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let id = lines.next().unwrap().unwrap();
+        let id = Id::parse(id.strip_prefix("bot").unwrap().trim()).unwrap();
+        let line = lines.next().unwrap().unwrap();
+        assert_eq!(line, format!("[ans]    {name} = \"{id}\""));
+        Self { child, id }
+    }
+
+    fn terminate(mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Bot {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A station that knows a bot by its name, and the bot.
+fn with_bot(name: &str) -> (Station, Bot, TempDir) {
+    let place = tempfile::tempdir().unwrap();
+    // Nobody listens at port 1: its account is made all the same.
+    let id = Bot::start(name, place.path(), 1).id.clone();
+    let station = Station::start(&["--ans", &format!("{name}={id}")]);
+    let bot = Bot::start(name, place.path(), station.address.port());
+    assert_eq!(bot.id, id, "the account stays");
+    (station, bot, place)
+}
+
+struct User {
+    client: Client<Directory>,
+    id: Id,
+    events: Vec<Event>,
+}
+
+impl User {
+    fn login(station: &Station, account: Account) -> Self {
+        let id = account.id().clone();
+        let settings = Settings {
+            pause_ms_min: 50,
+            pause_ms_max: 400,
+            ..Settings::new("127.0.0.1", station.address.port())
+        };
+        let client = Client::start(settings, account, Directory::default(), KeyStore::default());
+        let mut user = Self { client: client.unwrap(), id, events: Vec::new() };
+        user.wait("a login", |event| matches!(event, Event::LoggedIn { .. }).then_some(()));
+        user
+    }
+
+    /// What the first event says that says it; events are looked at once.
+    fn wait<T>(&mut self, what: &str, found: impl Fn(&Event) -> Option<T>) -> T {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let Some(event) = self.client.next_event(left) else {
+                panic!("{what} did not come, only {:#?}", self.events)
+            };
+            let said = found(&event);
+            self.events.push(event);
+            if let Some(said) = said {
+                return said;
+            }
+        }
+    }
+
+    /// The next content from `sender` that is no receipt of delivery.
+    fn wait_from(&mut self, sender: &Id) -> Map<String, Value> {
+        self.wait("an answer", |event| match event {
+            Event::Received(came) if came.message.sender().is_same_as(sender) => {
+                Some(Opened::clone(came).content.map)
+            }
+            _ => None,
+        })
+    }
+
+    /// Sends `value` to `to`, and yields what `from` answers.
+    fn ask(&mut self, to: &str, from: &Id, value: &impl Kind) -> Map<String, Value> {
+        let mut map = Content::of(Stamp { sn: 0, time: 0.0 }, value).to_map();
+        map.shift_remove("sn");
+        map.shift_remove("time");
+        self.client.send(&Id::parse(to).unwrap(), map);
+        self.wait_from(from)
+    }
+}
+
+/// A key as quickly made as the published clients make theirs.
+fn account(name: &str) -> Account {
+    let (sign, message) = (SignKey::generate_ecc().unwrap(), OpenKey::generate(1024).unwrap());
+    let properties = Map::from_iter([("name".to_owned(), name.into())]);
+    Account::create(MetaKind::Eth, 0, None, sign, message, now_s() - 1.0, properties).unwrap()
+}
+
+fn search(keywords: &str) -> Search {
+    Search { keywords: keywords.to_owned(), limit: 10, ..Search::default() }
+}
+
+const ARCHIVIST: &str = "archivist@anywhere";
+
+/// Asks until so many are found: what users say to everybody reaches the bot in its own time.
+fn find(user: &mut User, bot: &Id, question: &Search, count: usize) -> Vec<String> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let answer = user.ask(ARCHIVIST, bot, question);
+        assert_eq!(
+            (&answer["command"], &answer["station"]),
+            (&json!("search"), &json!(bot.as_str()))
+        );
+        assert_eq!(answer["keywords"], json!(question.keywords));
+        let users = answer["users"].as_array().unwrap();
+        let users: Vec<_> = users.iter().map(|id| id.as_str().unwrap().to_owned()).collect();
+        if users.len() == count || Instant::now() > until {
+            return users;
+        }
+    }
+}
+
+#[test]
+fn users_are_found_who_have_logged_in_and_after_a_restart_of_the_bot() {
+    let (station, bot, place) = with_bot("archivist");
+    let mut alice = User::login(&station, account("Alice Liddell"));
+    let bob = User::login(&station, account("Bob"));
+    let alice_id = alice.id.as_str().to_owned();
+    assert_eq!(find(&mut alice, &bot.id, &search("LIDDELL alice"), 1), [alice_id.clone()]);
+    assert_eq!(find(&mut alice, &bot.id, &search("bob"), 1), [bob.id.as_str()]);
+    let both = find(&mut alice, &bot.id, &search("0x"), 2);
+    assert_eq!(find(&mut alice, &bot.id, &Search { start: 1, ..search("0x") }, 1), both[1..]);
+    assert_eq!(find(&mut alice, &bot.id, &search("nobody at all"), 0), [""; 0]);
+    assert_eq!(find(&mut alice, &bot.id, &search(Search::ONLINE), 2).len(), 2);
+    let none = alice.ask(ARCHIVIST, &bot.id, &search(" "));
+    assert_eq!(none["text"], "Search command error.");
+
+    let id = bot.id.clone();
+    assert!(bot.terminate().success());
+    // Asked while the bot is away: answered when it is back.
+    let again = Bot::start("archivist", place.path(), station.address.port());
+    assert_eq!(again.id, id);
+    assert_eq!(find(&mut alice, &id, &search("liddell"), 1), [alice_id]);
+}
+
+#[test]
+fn whoever_logs_in_while_the_archivist_is_away_is_found_later() {
+    let (station, bot, place) = with_bot("archivist");
+    let id = bot.id.clone();
+    assert!(bot.terminate().success());
+    let mut carol = User::login(&station, account("Carol"));
+    let again = Bot::start("archivist", place.path(), station.address.port());
+    assert_eq!(find(&mut carol, &again.id, &search("carol"), 1), [carol.id.as_str()]);
+    assert_eq!(again.id, id);
+}
+
+#[test]
+fn contacts_are_kept_and_given_back_to_their_owner_only() {
+    let (station, bot, place) = with_bot("archivist");
+    let carol = account("Carol");
+    let mut user = User::login(&station, carol.clone());
+    let mut eve = User::login(&station, account("Eve"));
+    let storage = |title: &str| Storage { title: title.to_owned(), ..Storage::default() };
+    let to = bot.id.as_str().to_owned();
+    let question = storage("contacts");
+    let upload = Storage { contacts: Some(vec![eve.id.clone()]), ..storage("contacts") };
+    assert_eq!(user.ask(&to, &bot.id, &question)["text"], "Contacts not found.");
+    assert_eq!(user.ask(&to, &bot.id, &upload)["text"], "Contacts received.");
+    assert_eq!(user.ask(&to, &bot.id, &question)["contacts"], json!([eve.id.as_str()]));
+    assert_eq!(eve.ask(&to, &bot.id, &question)["text"], "Contacts not found.");
+    let mine = Storage { did: Some(carol.id().clone()), ..question.clone() };
+    assert_eq!(eve.ask(&to, &bot.id, &mine)["text"], "Contacts not found.");
+    assert_eq!(user.ask(&to, &bot.id, &storage("private_key"))["text"], "Command not support.");
+    // An older one, as another device may have it.
+    let mut old = Content::of(Stamp { sn: 9, time: now_s() - 60.0 }, &upload).to_map();
+    old.insert("contacts".into(), json!([]));
+    user.client.send(&bot.id, old);
+    assert_eq!(user.wait_from(&bot.id)["text"], "Contacts not changed.");
+
+    let id = bot.id.clone();
+    assert!(bot.terminate().success());
+    let _again = Bot::start("archivist", place.path(), station.address.port());
+    assert_eq!(user.ask(&to, &id, &question)["contacts"], json!([eve.id.as_str()]));
+}
+
+#[test]
+fn two_bots_do_not_share_a_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let _first = Bot::start("archivist", place.path(), 1);
+    let second = Command::new(env!("CARGO_BIN_EXE_dims"))
+        .args(["bot", "archivist", "--data-dir"])
+        .arg(place.path().join("archivist"))
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains("a bot runs in it"), "{said}");
+}
