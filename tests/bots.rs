@@ -17,7 +17,6 @@ use dim::client::account::Account;
 use dim::client::blocking::{Client, now_s};
 use dim::client::directory::Directory;
 use dim::client::keys::KeyStore;
-use dim::client::messenger::Opened;
 use dim::client::terminal::{Event, Settings};
 use dim::crypto::key::{OpenKey, SignKey};
 use dim::proto::command::{Search, Stamp, Storage};
@@ -117,11 +116,12 @@ impl User {
         }
     }
 
-    /// The next content from `sender` that is no receipt of delivery.
+    /// The next content from `sender`, but for where it is logged in, which comes with its documents.
     fn wait_from(&mut self, sender: &Id) -> Map<String, Value> {
         self.wait("an answer", |event| match event {
             Event::Received(came) if came.message.sender().is_same_as(sender) => {
-                Some(Opened::clone(came).content.map)
+                let said = came.content.map.clone();
+                (said.get("command") != Some(&json!("login"))).then_some(said)
             }
             _ => None,
         })
