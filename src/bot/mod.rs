@@ -2,6 +2,7 @@
 //! clock; `cli/bot.rs` connects it, and writes down what it must not forget.
 
 pub mod archivist;
+pub mod assistant;
 pub mod index;
 mod turn;
 
@@ -13,6 +14,7 @@ use crate::proto::id::Id;
 use crate::proto::message::ReliableMessage;
 
 pub use archivist::Archivist;
+pub use assistant::Assistant;
 
 /// A content that reached a bot. The sender was proved.
 #[derive(Debug, Clone, Copy)]

@@ -13,7 +13,7 @@ use serde_json::Map;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{Refusal, now_s, say};
-use crate::bot::{Archivist, Bot, Heard, Post};
+use crate::bot::{Archivist, Assistant, Bot, Heard, Post};
 use crate::client::account::Account;
 use crate::client::blocking::Client;
 use crate::client::directory::Directory;
@@ -74,18 +74,22 @@ pub(super) struct BotArgs {
 enum Name {
     /// Finds users by words, and keeps address books
     Archivist,
+    /// Passes messages to a group on to its members, and cannot read them
+    Assistant,
 }
 
 impl Name {
     const fn text(self) -> &'static str {
         match self {
             Self::Archivist => "archivist",
+            Self::Assistant => "assistant",
         }
     }
 
     fn make(self, me: &Id) -> Result<Box<dyn Bot>, Refusal> {
         Ok(match self {
             Self::Archivist => Box::new(Archivist::new(me).map_err(Refusal::here)?),
+            Self::Assistant => Box::new(Assistant::new().map_err(Refusal::here)?),
         })
     }
 }

@@ -293,6 +293,36 @@ impl ReliableMessage {
         map
     }
 
+    /// The object that travels to one member of a group: with that member's `keys`, by long names,
+    /// without routing.
+    pub fn for_member(
+        &self,
+        group: &Id,
+        member: &Id,
+        keys: Map<String, Value>,
+        parser: &mut Parser,
+    ) -> Map<String, Value> {
+        let mut one = Map::new();
+        let Ok(Value::Object(whole)) = parser.value(&self.raw) else {
+            return one;
+        };
+        for (name, value) in whole {
+            let value = match Field::of(&name) {
+                Field::Receiver => member.as_str().into(),
+                Field::Group | Field::Keys | Field::Key | Field::Routing => continue,
+                _ => value,
+            };
+            let name = match Field::of(&name) {
+                Field::Other => name,
+                field => field.long_name().to_owned(),
+            };
+            one.insert(name, value);
+        }
+        one.insert("group".into(), group.naked().as_str().into());
+        one.insert("keys".into(), keys.into());
+        one
+    }
+
     /// The value of a member, read anew.
     pub fn value(&self, field: Field, parser: &mut Parser) -> Option<Value> {
         let span = self.member(field)?.value.clone();
