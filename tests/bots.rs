@@ -17,9 +17,11 @@ use dim::client::account::Account;
 use dim::client::blocking::{Client, now_s};
 use dim::client::directory::Directory;
 use dim::client::keys::KeyStore;
+use dim::client::say;
+use dim::client::source::{Groups, People};
 use dim::client::terminal::{Event, Settings};
 use dim::crypto::key::{OpenKey, SignKey};
-use dim::proto::command::{Search, Stamp, Storage};
+use dim::proto::command::{Change, GroupCommand, Search, Stamp, Storage};
 use dim::proto::content::Content;
 use dim::proto::id::Id;
 use dim::proto::kind::Kind;
@@ -127,14 +129,30 @@ impl User {
         })
     }
 
+    /// The next content from `sender` with this text.
+    fn wait_text(&mut self, sender: &Id, text: &str) -> Map<String, Value> {
+        self.wait(text, |event| match event {
+            Event::Received(came) if came.message.sender().is_same_as(sender) => {
+                let said = &came.content.map;
+                (said.get("text") == Some(&json!(text))).then(|| said.clone())
+            }
+            _ => None,
+        })
+    }
+
     /// Sends `value` to `to`, and yields what `from` answers.
     fn ask(&mut self, to: &str, from: &Id, value: &impl Kind) -> Map<String, Value> {
-        let mut map = Content::of(Stamp { sn: 0, time: 0.0 }, value).to_map();
-        map.shift_remove("sn");
-        map.shift_remove("time");
-        self.client.send(&Id::parse(to).unwrap(), map);
+        self.client.send(&Id::parse(to).unwrap(), unstamped(value));
         self.wait_from(from)
     }
+}
+
+/// A content whose number and time the messenger puts in.
+fn unstamped(value: &impl Kind) -> Map<String, Value> {
+    let mut map = Content::of(Stamp { sn: 0, time: 0.0 }, value).to_map();
+    map.shift_remove("sn");
+    map.shift_remove("time");
+    map
 }
 
 /// A key as quickly made as the published clients make theirs.
@@ -243,4 +261,51 @@ fn two_bots_do_not_share_a_folder() {
     assert_eq!(second.status.code(), Some(1));
     let said = String::from_utf8(second.stderr).unwrap();
     assert!(said.contains("a bot runs in it"), "{said}");
+}
+
+/// What comes out of a group's message at one of its members, and how it got there.
+#[test]
+fn a_group_message_reaches_members_through_the_assistant_also_absent_ones() {
+    let (station, bot, place) = with_bot("assistant");
+    let (alice, bob, carol) = (account("Alice"), account("Bob"), account("Carol"));
+    let mut group = alice.found("people", now_s() - 1.0).unwrap();
+    let mut properties = group.document().unwrap().properties().clone();
+    properties.insert("assistants".into(), json!([bot.id.as_str()]));
+    group.publish(properties, now_s()).unwrap();
+    let members: Vec<_> = [&alice, &bob, &carol].map(|member| member.id().clone()).into();
+
+    let mut at_alice = User::login(&station, alice);
+    let mut at_bob = User::login(&station, bob);
+    // Carol has been here and is away.
+    drop(User::login(&station, carol.clone()));
+    at_alice.client.with(|terminal| {
+        let source = terminal.messenger_mut().source_mut();
+        source.save_meta(group.meta().clone());
+        source.save_document(group.document().unwrap().clone(), now_s());
+        source.save_members(group.id(), members.clone());
+    });
+    // The station is told of the group, the bot who is in it.
+    let meta = json!({"type": 136, "command": "meta", "did": group.id().as_str(),
+        "meta": group.meta().to_map()});
+    at_alice.client.send(&Id::station_any(), meta.as_object().unwrap().clone());
+    let bulletin = say::documents(group.id(), group.documents().iter().map(|d| &**d));
+    at_alice.client.send(&Id::station_any(), bulletin);
+    let reset =
+        GroupCommand { group: group.id().clone(), change: Change::Reset(members), text: None };
+    at_alice.client.send(&bot.id, unstamped(&reset));
+    at_alice.client.send(group.id(), say::text("hello group"));
+    let said = at_alice.wait_text(&bot.id, "Group message delivering.");
+    assert_eq!(said["replacements"], json!({"count": "2", "total": "2"}));
+    assert_eq!(said["group"], group.id().as_str());
+    let alice_id = at_alice.id.clone();
+    at_bob.wait_text(&alice_id, "hello group");
+    User::login(&station, carol.clone()).wait_text(&alice_id, "hello group");
+
+    // The members and the keys are still known when the bot has been away.
+    assert!(bot.terminate().success());
+    at_alice.client.send(group.id(), say::text("hello again"));
+    let again = Bot::start("assistant", place.path(), station.address.port());
+    at_alice.wait_text(&again.id, "Group message delivering.");
+    at_bob.wait_text(&alice_id, "hello again");
+    User::login(&station, carol).wait_text(&alice_id, "hello again");
 }

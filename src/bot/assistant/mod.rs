@@ -377,7 +377,10 @@ impl Assistant {
     /// Takes up what waited for groups.
     fn retry(&mut self, fits: impl Fn(&Id) -> bool, known: &dyn Source, now_s: f64) -> Vec<Post> {
         let mut posts = Vec::new();
-        for Pending { message, order, .. } in self.pending.take(|pending| fits(&pending.group)) {
+        let mut waited = self.pending.take(|pending| fits(&pending.group));
+        // Commands first: they say who the members are.
+        waited.sort_by_key(|pending| pending.order.is_none());
+        for Pending { message, order, .. } in waited {
             posts.extend(match order {
                 None => self.pass_on(&message, known, now_s),
                 Some(order) => self.obey(&message, *order, known),
