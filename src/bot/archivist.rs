@@ -172,15 +172,18 @@ impl Desk {
         self.notes.extend(text_of(note));
     }
 
-    /// Takes down who is here: whoever says where he is logged in.
+    /// Takes down who is here: who says where he is logged in, or brings his own documents, as
+    /// clients do at a login. It may have waited for this bot.
     fn see(&mut self, sender: &Id, content: &Content, now_s: f64) {
         let Body::Command(command) = &content.body else { return };
         match command {
             Command::Login { did: Some(did), .. }
+            | Command::Documents { did: Some(did), documents: Some(_), .. }
                 if Id::parse(did).is_ok_and(|did| did.is_same_as(sender)) =>
             {
                 self.forget_silent(now_s);
-                self.online.insert(sender.clone(), now_s);
+                let at = content.time.unwrap_or(now_s).min(now_s);
+                self.online.insert(sender.clone(), at);
             }
             Command::Report { title } if title == "offline" => drop(self.online.remove(sender)),
             _ => {}
