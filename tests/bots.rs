@@ -192,7 +192,7 @@ fn users_are_found_who_have_logged_in_and_after_a_restart_of_the_bot() {
     let mut alice = User::login(&station, account("Alice Liddell"));
     let bob = User::login(&station, account("Bob"));
     let alice_id = alice.id.as_str().to_owned();
-    assert_eq!(find(&mut alice, &bot.id, &search("LIDDELL alice"), 1), [alice_id.clone()]);
+    assert_eq!(find(&mut alice, &bot.id, &search("LIDDELL alice"), 1), [alice_id.as_str()]);
     assert_eq!(find(&mut alice, &bot.id, &search("bob"), 1), [bob.id.as_str()]);
     let both = find(&mut alice, &bot.id, &search("0x"), 2);
     assert_eq!(find(&mut alice, &bot.id, &Search { start: 1, ..search("0x") }, 1), both[1..]);
