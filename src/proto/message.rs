@@ -329,6 +329,18 @@ impl ReliableMessage {
         parser.value(self.raw.get(span)?).ok()
     }
 
+    /// What stations on the way have said about routing, by name. Nobody has signed it.
+    pub fn routing(&self, parser: &mut Parser) -> Map<String, Value> {
+        let mut said = Map::new();
+        for member in self.members.iter().filter(|m| m.field == Field::Routing) {
+            let whole = self.raw.get(member.whole.clone()).unwrap_or_default();
+            if let Ok(Value::Object(one)) = parser.value(&[b"{", whole, b"}"].concat()) {
+                said.extend(one);
+            }
+        }
+        said
+    }
+
     pub(crate) fn member(&self, field: Field) -> Option<&Member> {
         self.members.iter().find(|m| m.field == field)
     }

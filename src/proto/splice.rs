@@ -1,10 +1,13 @@
 //! A relayed message: the original bytes with the station's routing fields in place of the
 //! sender's, and nothing else touched.
 //!
-//! What a client says about routing is dropped (anybody could say it); short names leave as long
-//! ones, since not every client reads them; `keys` is narrowed to the one device that a copy is for.
+//! What a client says about routing is dropped (anybody could say it), what a neighbour station says
+//! is given here by the caller; short names leave as long ones, since not every client reads them;
+//! `keys` is narrowed to the one device that a copy is for.
 
 use bytes::{Bytes, BytesMut};
+
+use serde_json::Value;
 
 use super::id::Id;
 use super::json::Parser;
@@ -21,6 +24,10 @@ pub struct Routing<'a> {
     pub station: &'a Id,
     /// When the station received it, in seconds since 1970.
     pub time: f64,
+    /// Stations that had it before, as their traces came.
+    pub traces: &'a [Value],
+    /// Stations that a broadcast goes to without the receiver's doing; mostly none.
+    pub recipients: &'a [Id],
 }
 
 /// The bytes of a copy.
@@ -49,8 +56,17 @@ pub fn relay(message: &ReliableMessage, routing: Routing<'_>, parser: &mut Parse
     named(&mut out, "from", quoted(routing.from).as_bytes());
     named(&mut out, "rcpt", quoted(routing.rcpt.as_str()).as_bytes());
     let station = quoted(routing.station.as_str());
-    let trace = format!(r#"[{{"ID":{station},"did":{station},"time":{:.6}}}]"#, routing.time);
-    named(&mut out, "traces", trace.as_bytes());
+    let mut traces = String::from("[");
+    for earlier in routing.traces {
+        traces.push_str(&earlier.to_string());
+        traces.push(',');
+    }
+    traces.push_str(&format!(r#"{{"ID":{station},"did":{station},"time":{:.6}}}]"#, routing.time));
+    named(&mut out, "traces", traces.as_bytes());
+    if !routing.recipients.is_empty() {
+        let served: Vec<&str> = routing.recipients.iter().map(Id::as_str).collect();
+        named(&mut out, "recipients", Value::from(served).to_string().as_bytes());
+    }
     out.extend_from_slice(b"}");
     out.freeze()
 }
@@ -115,7 +131,7 @@ fn narrowed_keys(message: &ReliableMessage, rcpt: &Id, parser: &mut Parser) -> O
 mod tests {
     use super::*;
     use crate::proto::directory::Names;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     const USER: &str = "0x4C33A4B2e6f267FFA7691d661E21EC01fbD5f13D";
 
@@ -126,7 +142,9 @@ mod tests {
             ReliableMessage::parse(raw, &mut parser, &mut Names::default()).expect("a message");
         let rcpt = Id::parse(rcpt).expect("an id");
         let station = Id::moky();
-        let routing = Routing { from: "/", rcpt: &rcpt, station: &station, time: 5.25 };
+        let (traces, recipients) = (&[json!({"did": "s@anywhere"})][..], &[]);
+        let routing =
+            Routing { from: "/", rcpt: &rcpt, station: &station, time: 5.25, traces, recipients };
         let bytes = relay(&message, routing, &mut parser);
         let text = String::from_utf8(bytes.to_vec()).expect("utf-8");
         let value = serde_json::from_str(&text).expect("json");
@@ -141,8 +159,10 @@ mod tests {
         let (out, value) = spliced(&text, USER);
         assert!(out.starts_with(&format!(r#"{{"sender" : "{USER}","receiver":"{USER}","y": 1.50 ,"data":"YQ\/=","signature":"AA==","from":"/""#)), "{out}");
         assert_eq!(value["rcpt"], USER);
-        assert_eq!(value["traces"][0]["time"], json!(5.25));
-        assert_eq!(value["traces"].as_array().map(Vec::len), Some(1));
+        assert_eq!(value["traces"][0], json!({"did": "s@anywhere"}), "what the caller knows of");
+        assert_eq!(value["traces"][1]["time"], json!(5.25));
+        assert_eq!(value["traces"].as_array().map(Vec::len), Some(2));
+        assert_eq!(value["recipients"], Value::Null);
     }
 
     #[test]

@@ -284,16 +284,36 @@ pub enum LoginMessages {
     Always,
 }
 
-/// `[neighbors]`: other stations. Accepted and kept; federation reads them.
+/// `[neighbors]`: other stations, which are trusted to bring messages of their users.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Neighbors {
+    /// Stations that are neighbours whatever a source says. Default: none.
+    pub list: Vec<Listed>,
     /// URL of the list of stations. Default, or empty: none.
     #[serde(with = "empty_is_none")]
     pub source: Option<String>,
     /// File that the list is saved to, and read from without a source. Default, or empty: none.
     #[serde(with = "empty_is_none")]
     pub output: Option<PathBuf>,
+}
+
+/// A station in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listed {
+    /// Its ID. Empty: whoever stands there.
+    #[serde(default)]
+    pub id: String,
+    /// Host name or address.
+    pub host: String,
+    /// TCP port. Default 9394.
+    #[serde(default = "common_port")]
+    pub port: u16,
+}
+
+const fn common_port() -> u16 {
+    PORT
 }
 
 /// `[store]`: the disk store.

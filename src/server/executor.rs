@@ -18,12 +18,13 @@ use glommio::net::TcpStream;
 use super::connection::{Flushed, Heard, Opening, PAUSED_BY_SHARD, PAUSED_CONGESTED, Socket};
 use super::listen::Permit;
 use super::mesh::{Connection, Letter, Mailbox, ticket};
-use super::sys;
 use super::tls::Tls;
+use super::{neighbors, sys};
 use crate::base::time::Now;
 use crate::shard::Shard;
 use crate::shard::effect::{Close, Effect, Outbox};
 use crate::shard::input::{ConnId, Input};
+use crate::shard::neighbor::LinkId;
 use crate::shard::ring::ShardIndex;
 use crate::shard::stats::Stats;
 use crate::store::StoreOp;
@@ -160,6 +161,26 @@ impl Host {
         self.input(Input::Opened { conn, peer, secret });
     }
 
+    /// Connects to a neighbour on a thread of its own, since looking up a name waits.
+    fn dial(&self, link: LinkId, host: String, port: u16) {
+        if let Some(mailbox) = self.mailboxes.get(usize::from(self.index.0)) {
+            neighbors::dial(mailbox.clone(), link, host, port);
+        }
+    }
+
+    /// A connection that a neighbour took.
+    fn dialed(self: &Rc<Self>, link: LinkId, stream: TcpStream, peer: SocketAddr) {
+        let conn = ConnId(self.last_conn.get() + 1);
+        self.last_conn.set(conn.0);
+        let mut secret = [0; 32];
+        if aws_lc_rs::rand::fill(&mut secret).is_err() {
+            tracing::error!("no random bytes from the system");
+            return self.input(Input::NotDialed { link });
+        }
+        self.clone().attach(conn, Rc::new(Socket::new(stream, None, None)));
+        self.input(Input::Dialed { link, conn, peer, secret });
+    }
+
     /// Begins to read a socket.
     fn attach(self: Rc<Self>, conn: ConnId, socket: Rc<Socket>) {
         self.sockets.borrow_mut().insert(conn, socket.clone());
@@ -270,6 +291,7 @@ impl Host {
             Effect::Resume { conn } => self.pause(conn, false),
             Effect::Close { conn, why } => self.close(conn, why),
             Effect::Move { conn, to, session } => self.move_away(conn, to, session),
+            Effect::Dial { link, host, port } => self.dial(link, host, port),
             Effect::Forward { to, parcel } => self.letter(to, Letter::Parcel(parcel)),
             Effect::Store { ticket, op } => {
                 self.ops.borrow_mut().push((self.index.0, ticket.0, op));
@@ -376,6 +398,11 @@ impl Host {
                         self.soil(socket);
                     }
                     self.input(Input::Adopted { conn, session });
+                }
+                Letter::Neighbors(list) => self.input(Input::Neighbors(list)),
+                Letter::Dialed { link, socket: None } => self.input(Input::NotDialed { link }),
+                Letter::Dialed { link, socket: Some((socket, peer)) } => {
+                    self.dialed(link, sys::adopt(socket), peer);
                 }
                 Letter::Accepted { socket, peer, permit, plain } => {
                     self.open(sys::adopt(socket), peer, permit, plain);

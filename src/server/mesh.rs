@@ -18,6 +18,7 @@ use super::listen::Permit;
 use crate::proto::directory::Ans;
 use crate::shard::Policy;
 use crate::shard::input::{ConnId, Parcel, Ticket};
+use crate::shard::neighbor::{LinkId, Neighbor};
 use crate::shard::session::Session;
 use crate::store::StoreAnswer;
 
@@ -36,6 +37,13 @@ pub(super) enum Letter {
         plain: bool,
     },
     Parcel(Parcel),
+    /// Other stations, in place of those of before.
+    Neighbors(Arc<[Neighbor]>),
+    /// A neighbour was dialled: its socket, if it took the connection.
+    Dialed {
+        link: LinkId,
+        socket: Option<(OwnedFd, SocketAddr)>,
+    },
     Connection(Box<Connection>),
     Answers(Vec<(u64, StoreAnswer)>),
     /// Time has passed. Sent by a thread of its own, see [`Mailbox::beat`].

@@ -8,11 +8,12 @@ use super::config::{Args, Config, Loaded};
 use super::listen::Admission;
 use super::log::Lines;
 use super::mesh::{Letter, Mailbox};
+use super::neighbors::Roster;
 use super::tls::Tls;
 use super::{notify, start};
 
 /// Sections that a running station takes over; everything else waits for the next start.
-const LIVE: &[&str] = &["ans", "limits", "log", "mail", "policy"];
+const LIVE: &[&str] = &["ans", "limits", "log", "mail", "neighbors", "policy"];
 
 /// What is needed to read settings again, and what they were.
 pub(super) struct Settings {
@@ -24,7 +25,12 @@ pub(super) struct Settings {
 
 impl Settings {
     /// Reads the settings and hands them on.
-    pub(super) fn reload(&mut self, mailboxes: &[Arc<Mailbox<Letter>>], admission: &Admission) {
+    pub(super) fn reload(
+        &mut self,
+        mailboxes: &[Arc<Mailbox<Letter>>],
+        admission: &Admission,
+        roster: &Roster,
+    ) {
         notify::reloading();
         match self.take() {
             Ok((letter, changes)) => {
@@ -32,6 +38,7 @@ impl Settings {
                     mailbox.deliver(letter());
                 }
                 admission.set(start::bounds(&self.loaded.config));
+                roster.read_again(self.loaded.config.neighbors.clone());
                 changes.say();
             }
             Err(wrong) => {

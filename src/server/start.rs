@@ -28,6 +28,7 @@ use super::listen::{Admission, Bounds, Listening};
 use super::lock::{FolderLock, LockError};
 use super::log;
 use super::mesh::{Letter, Mailbox};
+use super::neighbors::{Own, Roster};
 use super::notify::{self, Watchdog};
 use super::probe::{self, Probe};
 use super::reload::Settings;
@@ -151,10 +152,13 @@ pub fn run(args: Args, loaded: Loaded) -> Result<(), StartError> {
     }
     let account = identity(&config, address).map_err(StartError::Identity)?;
     let station = Arc::new(station(&account));
+    let own = Own { id: station.id.clone(), places: own_places(&config, address) };
     let fleet = Fleet::start(&config, &station, &ans, &rocks, tls.as_ref(), doors)?;
     announce(&station.id, address, &config, fleet.shards);
     notify::ready();
-    fleet.serve(signals, Settings { args, loaded, lines, tls });
+    let roster = Roster::start(own, config.neighbors.clone(), fleet.mailboxes.clone())
+        .map_err(|error| StartError::Thread(error.to_string()))?;
+    fleet.serve(signals, &roster, Settings { args, loaded, lines, tls });
     if let Err(error) = rocks.settle() {
         tracing::warn!(%error, "the store keeps its log for the next start");
     }
@@ -222,6 +226,13 @@ fn identity(config: &Config, address: SocketAddr) -> Result<Account, IdentityErr
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now_s = now.unwrap_or_default().as_secs_f64();
     identity::load_or_create(config, &profile, now_s)
+}
+
+/// Where lists of stations may name this one.
+fn own_places(config: &Config, address: SocketAddr) -> Vec<(String, u16)> {
+    let told = if config.station.port == 0 { address.port() } else { config.station.port };
+    let named = config.station.host.clone().map(|host| (host, told));
+    named.into_iter().chain([(address.ip().to_string(), address.port())]).collect()
 }
 
 fn station(account: &Account) -> Station {
@@ -338,14 +349,14 @@ impl Fleet {
     }
 
     /// Waits for the signal to stop, then for everything to be safe.
-    fn serve(self, mut signals: Signals, mut settings: Settings) {
+    fn serve(self, mut signals: Signals, roster: &Roster, mut settings: Settings) {
         let mut signal = None;
         for came in signals.forever() {
             if came != SIGHUP {
                 signal = Some(came);
                 break;
             }
-            settings.reload(&self.mailboxes, &self.admission);
+            settings.reload(&self.mailboxes, &self.admission, roster);
         }
         notify::stopping();
         tracing::info!(?signal, "stopping: no more from clients, what is in flight is kept");

@@ -32,12 +32,19 @@ impl Shard {
                 self.documents_query(of, asker, last_time, logins)
             }
             AccountOp::MetaUpload(meta) => {
-                return self.meta_upload(of, &meta, reply, out);
+                self.meta_upload(of, &meta, reply, out);
+                return self.account_came(of, out);
             }
             AccountOp::DocumentsUpload { meta, documents } => {
-                return self.documents_upload(of, meta.as_ref(), &documents, reply, out);
+                self.documents_upload(of, meta.as_ref(), &documents, reply, out);
+                return self.account_came(of, out);
             }
         };
+        let unknown = self.users.get(of).is_none_or(|user| user.documents.is_empty());
+        if unknown && !self.is_neighbor(asker) {
+            // So that the next question finds it.
+            self.ask_neighbors(of, out);
+        }
         self.answer(reply, answer, out);
     }
 

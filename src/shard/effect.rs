@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::input::{ConnId, Parcel, Ticket};
+use super::neighbor::LinkId;
 use super::ring::ShardIndex;
 use super::session::Session;
 use crate::store::op::StoreOp;
@@ -38,6 +39,16 @@ pub enum Effect {
         conn: ConnId,
         /// Why.
         why: Close,
+    },
+    /// Connect to a neighbour, and tell how it went ([`super::Input::Dialed`],
+    /// [`super::Input::NotDialed`]).
+    Dial {
+        /// For which link.
+        link: LinkId,
+        /// Name or address.
+        host: String,
+        /// TCP port.
+        port: u16,
     },
     /// Hand the connection to another shard, with what has not been written yet.
     Move {
@@ -79,6 +90,8 @@ pub enum Close {
     Framing,
     /// Too many of its messages had to be refused.
     Refused,
+    /// A dialled station is not the one that was looked for, or no neighbour any more.
+    NotWanted,
     /// The station stops.
     Stopping,
 }
@@ -101,6 +114,7 @@ impl Close {
             Self::NoLogin => "no login",
             Self::Framing => "framing",
             Self::Refused => "too many refused messages",
+            Self::NotWanted => "not the neighbour that was dialled",
             Self::Stopping => "stopping",
         }
     }

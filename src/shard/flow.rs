@@ -8,7 +8,8 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::effect::{Close, Effect, Outbox};
-use super::input::{ConnId, Parcel, Ticket};
+use super::federation::NO_CONN;
+use super::input::{ConnId, Outcome, Parcel, Ticket};
 use super::rate::Hold;
 use super::seal::{self, Cipher};
 use super::session::{ANY_DEVICE, AckTo, Push, Reading, Session};
@@ -69,6 +70,7 @@ impl Shard {
         let ack = match ack {
             AckTo::None => return,
             AckTo::One(ack) => ack,
+            AckTo::Neighbor(_, reply) => return self.outcome(reply, Outcome::Taken, out),
             AckTo::Package(ticket) => {
                 let Some((ack, left)) = self.packages.get_mut(&ticket) else {
                     return;
@@ -107,6 +109,13 @@ impl Shard {
                 self.send(conn, head, out);
                 self.send(conn, body, out);
             }
+            AckTo::Neighbor(by, reply) => {
+                self.outcome(reply, Outcome::Taken, out);
+                for body in answers {
+                    self.say_to(&by, body, out);
+                }
+                return;
+            }
             ack => self.acknowledge(conn, ack, out),
         }
         for body in answers {
@@ -123,6 +132,11 @@ impl Shard {
         introduce: bool,
     ) -> Option<Bytes> {
         let user = self.users.get(user)?;
+        if conn == NO_CONN {
+            let (cipher, anywhere) = (Cipher::new(user)?, Arc::from(""));
+            let time = self.now.wall_s();
+            return seal::seal(&self.station, &cipher, user, &anywhere, content, time, introduce);
+        }
         let session = self.sessions.get_mut(&conn)?;
         let own = session.user.as_ref().is_none_or(|own| *own == user.id);
         if !own || session.cipher.as_ref().is_none_or(|cipher| !cipher.fits(user)) {
@@ -454,6 +468,9 @@ impl Shard {
         let Some(mut session) = self.sessions.remove(&conn) else {
             return;
         };
+        if let Some(outgoing) = session.link.take() {
+            self.link_closed(conn, &outgoing);
+        }
         let Some(user) = session.user.take() else {
             return;
         };
@@ -467,9 +484,10 @@ impl Shard {
             self.drop_push(push, out);
         }
         self.release(&user);
+        self.lead_session(&user, out);
     }
 
-    fn watch(&mut self, conn: ConnId) {
+    pub(super) fn watch(&mut self, conn: ConnId) {
         let due = self.now.mono_ms + self.policy.login_ms_max.min(self.policy.idle_ms_max);
         self.due_conns.insert((due, conn), ());
     }
@@ -479,6 +497,7 @@ impl Shard {
         let now_ms = self.now.mono_ms;
         self.keep_due(now_ms, out);
         self.pace_due(out);
+        self.dial_due(out);
         while let Some((due, conn)) = self.due_conns.keys().next().copied() {
             if due > now_ms {
                 break;
@@ -489,6 +508,7 @@ impl Shard {
         if now_ms >= self.expire_ms {
             self.expire_ms = now_ms + EXPIRE_EVERY_MS;
             self.forget_idle_users();
+            self.give_up_strangers(out);
             // One shard does it for all: the store is one.
             if self.index.0 == 0 {
                 self.expire(out);
@@ -533,6 +553,7 @@ impl Shard {
         // Looked at every eighth of the idle time at least: repetitions are not urgent.
         again = again.min(now_ms + policy.idle_ms_max / 8);
         self.due_conns.insert((again, conn), ());
+        self.ping(conn, out);
         for bytes in resend {
             self.send(conn, bytes, out);
         }

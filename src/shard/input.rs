@@ -8,13 +8,16 @@ use serde_json::Value;
 
 use super::Policy;
 use super::census::{Census, Present};
+use super::neighbor::{LinkId, Neighbor};
 use super::ring::ShardIndex;
+use super::route::Route;
 use super::session::Session;
 use crate::crypto::sign::Verified;
 use crate::proto::command::ReceiptText;
 use crate::proto::directory::Ans;
 use crate::proto::id::Id;
 use crate::proto::message::ReliableMessage;
+use crate::store::MailDigest;
 use crate::store::op::{ExpiredQueue, StoreAnswer};
 
 /// A connection, unique in the process for its lifetime.
@@ -85,6 +88,25 @@ pub enum Input {
         /// In place of the present names.
         ans: Arc<Ans>,
     },
+    /// Other stations, in place of those of before.
+    Neighbors(Arc<[Neighbor]>),
+    /// A neighbour that was to be dialled took the connection. `secret` serves as its session key,
+    /// which nobody asks for.
+    Dialed {
+        /// For which link.
+        link: LinkId,
+        /// The new connection.
+        conn: ConnId,
+        /// The other end.
+        peer: SocketAddr,
+        /// Fresh random bytes.
+        secret: [u8; 32],
+    },
+    /// A neighbour could not be reached.
+    NotDialed {
+        /// For which link.
+        link: LinkId,
+    },
     /// Time has passed; due work is done.
     Tick,
     /// No more input will come from clients: make safe what is in flight.
@@ -111,10 +133,50 @@ pub enum Parcel {
         to: Id,
         /// The message, verified by the sender's shard.
         message: Box<Verified>,
-        /// The sender's terminal as its session has it.
-        from: Box<str>,
+        /// Where it has been and how it goes on.
+        route: Box<Route>,
         /// Who wants to know what became of it.
         reply: ReplyTo,
+    },
+    /// A neighbour brings a message of your user's.
+    Brought {
+        /// The message, unproven.
+        message: Box<ReliableMessage>,
+        /// Which neighbour.
+        by: Id,
+        /// Who wants to know what became of it.
+        reply: ReplyTo,
+    },
+    /// Mail that was stored for a user who is at your neighbour now.
+    Moved {
+        /// The neighbour.
+        to: Id,
+        /// What it is known by among the neighbour's mail.
+        digest: MailDigest,
+        /// When this station took it, in milliseconds since 1970.
+        received_ms: u64,
+        /// As it is to be sent.
+        body: Bytes,
+        /// Who wants to know what became of it.
+        reply: ReplyTo,
+    },
+    /// A message of this station for your neighbour, not kept if it is not there.
+    Say {
+        /// The neighbour.
+        to: Id,
+        /// The message.
+        body: Bytes,
+    },
+    /// A station introduced itself where one is listed without ID.
+    Met {
+        /// Where it stands.
+        host: String,
+        /// Where it stands.
+        port: u16,
+        /// What it says, or has proven to be.
+        id: Id,
+        /// Which of both.
+        proven: bool,
     },
     /// What became of a message.
     Outcome {
@@ -190,6 +252,13 @@ pub enum Outcome {
         /// The receiver (dressed where it was one device).
         recipient: Id,
     },
+    /// Its receiver is at another station; that has it, or this one keeps it for that one.
+    Redirected {
+        /// The other station.
+        neighbor: Id,
+    },
+    /// It is done with and nothing is to be said about it.
+    Taken,
     /// Stored for every device: nobody was there, or nobody acknowledged in time.
     Cached,
     /// The receiver does not want it.

@@ -5,14 +5,16 @@ use serde_json::{Value, json};
 
 use super::account::Taken;
 use super::effect::{Close, Effect, Outbox};
-use super::input::{ConnId, Parcel, ReplyTo};
+use super::input::{ConnId, ReplyTo};
 use super::rate::Hold;
+use super::route::Route;
 use super::session::AckTo;
 use super::ticket::Sink;
 use super::user::{is_device, terminal_of};
 use super::{Shard, Verify, Work};
 use crate::crypto::key::SealKey;
 use crate::crypto::sign::{Verified, verify};
+use crate::proto::address::EntityKind;
 use crate::proto::command::ReceiptText;
 use crate::proto::id::Id;
 use crate::proto::message::ReliableMessage;
@@ -20,7 +22,7 @@ use crate::store::StoreOp;
 use crate::wire::{Ack, Event, lines_of};
 
 /// Where a message is going.
-enum Way {
+pub(super) enum Way {
     /// To this station.
     Here,
     /// To every station, so to this one too; only from who is logged in.
@@ -93,6 +95,10 @@ impl Shard {
         if self.ring.len() == 1 || self.sessions.get(&conn)?.user.is_some() {
             return None;
         }
+        // What was dialled from here stays here.
+        if self.sessions.get(&conn)?.link.is_some() {
+            return None;
+        }
         let line = lines_of(body).next()?;
         let message = ReliableMessage::parse(line, &mut self.parser, &mut self.names).ok()?;
         let owner = self.ring.owner_of(message.sender());
@@ -154,7 +160,20 @@ impl Shard {
         };
         let user = self.sessions.get(&conn).and_then(|session| session.user.clone());
         let sender = message.sender().naked();
+        let by = user.clone().filter(|user| self.is_neighbor(user));
+        if let Some(by) = &by
+            && self.is_loop(by, &message)
+        {
+            self.stats.looped += 1;
+            return self.acknowledge(conn, ack, out);
+        }
+        if user.is_none() && !self.is_awaited(conn, &message, out) {
+            return self.acknowledge(conn, ack, out);
+        }
         match user {
+            Some(by_user) if by.is_some() && by_user != sender => {
+                self.bring(conn, by_user, message, ack, out);
+            }
             Some(user) if user == sender => self.checked(conn, message, ack, Sink::Conn, out),
             // Perhaps somebody else logs in on this connection.
             Some(_) if sender.is_user() && matches!(self.way_of(message.receiver()), Way::Here) => {
@@ -319,7 +338,7 @@ impl Shard {
 
     /// Accepts the account attached to a message: what is to be stored of it, or an error when the
     /// meta is not the sender's.
-    fn take_attachments(
+    pub(super) fn take_attachments(
         &mut self,
         conn: ConnId,
         message: &ReliableMessage,
@@ -411,6 +430,15 @@ impl Shard {
                 self.ask_to_log_in(conn, &user, ack, out);
             }
             Way::HereWhenLoggedIn => self.hear(conn, message, ack, sink, out),
+            Way::Mail(to) if self.is_unknown_station(&to) => {
+                let said = ReceiptText::new(
+                    "Message not accepted.",
+                    "Message not accepted: ${reason}.",
+                    json!({"reason": format!("{to} is no neighbour of this station")}),
+                );
+                let user = message.sender().naked();
+                self.refuse(conn, &user, &message, said, ack, sink, out);
+            }
             Way::Mail(to) => self.mail(conn, to, message, ack, sink, out),
             Way::Unknown => {
                 let said = ReceiptText::new(
@@ -429,7 +457,11 @@ impl Shard {
         }
     }
 
-    fn way_of(&self, receiver: &Id) -> Way {
+    fn is_unknown_station(&self, id: &Id) -> bool {
+        id.kind() == EntityKind::Station && !self.is_neighbor(id)
+    }
+
+    pub(super) fn way_of(&self, receiver: &Id) -> Way {
         if receiver.is_same_as(&self.station.id) {
             return Way::Here;
         }
@@ -453,7 +485,7 @@ impl Shard {
         }
     }
 
-    /// Hands a message to the shard of its receiver.
+    /// Takes a message for relay, and owes its sender an answer.
     fn mail(
         &mut self,
         conn: ConnId,
@@ -464,19 +496,28 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.stats.relayed += 1;
-        let from = self.sessions.get(&conn).map_or_else(|| "/".into(), |session| session.from());
+        let route = self.route_of(conn, &ack, &message);
         let ticket = self.expect(conn, &message, ack, sink, out);
         if let Some(reply) = self.replies.get_mut(&ticket) {
             reply.introduce = false;
         }
         self.strain(conn, message.raw().len(), out);
         let reply = ReplyTo { shard: self.index, ticket, slot: 0 };
-        let message = Box::new(message);
-        let owner = self.ring.owner_of(&to);
-        if owner == self.index {
-            self.with_user(to.clone(), Work::Mail { to, message, from, reply }, out);
-        } else {
-            self.forward(owner, Parcel::Mail { to, message, from, reply }, out);
+        self.send_mail(to, Box::new(message), route, reply, out);
+    }
+
+    /// What other stations have said on a message's way; nothing, if it comes from its user.
+    pub(super) fn route_of(&mut self, conn: ConnId, ack: &AckTo, message: &Verified) -> Route {
+        let by = match ack {
+            AckTo::Neighbor(by, _) => Some(by.clone()),
+            _ => self.neighbor_on(conn),
+        };
+        match by {
+            Some(by) => Route::read(message, &by, &mut self.names, &mut self.parser),
+            None => {
+                let from = self.sessions.get(&conn).map(|session| session.from());
+                Route::new(from.unwrap_or_else(|| "/".into()))
+            }
         }
     }
 }

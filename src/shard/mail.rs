@@ -8,12 +8,13 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use bytes::Bytes;
 
-use super::Shard;
 use super::effect::Outbox;
 use super::input::{ConnId, Outcome, Parcel, ReplyTo, Ticket};
+use super::route::Route;
 use super::session::{ANY_DEVICE, Push, Reading};
 use super::ticket::Stored;
 use super::user::is_device;
+use super::{Shard, Work};
 use crate::crypto::sign::Verified;
 use crate::proto::id::Id;
 use crate::proto::splice::{Routing, relay};
@@ -27,6 +28,8 @@ pub(super) struct Mail {
     received_ms: u64,
     seq: u64,
     copies: Vec<Copy>,
+    /// For another station, or somebody there.
+    onward: bool,
     /// Who wants to know; more than one when the sender repeated it meanwhile.
     replies: Vec<ReplyTo>,
     /// The receiver as receipts name it, once one of its sessions has acknowledged.
@@ -59,16 +62,41 @@ impl Mail {
 }
 
 impl Shard {
+    /// Hands a message to the shard of its receiver.
+    pub(super) fn send_mail(
+        &mut self,
+        to: Id,
+        message: Box<Verified>,
+        route: Route,
+        reply: ReplyTo,
+        out: &mut Outbox,
+    ) {
+        let (owner, route) = (self.ring.owner_of(&to), Box::new(route));
+        if owner == self.index {
+            self.with_user(to.clone(), Work::Mail { to, message, route, reply }, out);
+        } else {
+            self.forward(owner, Parcel::Mail { to, message, route, reply }, out);
+        }
+    }
+
     /// A message for a user of this shard, who is loaded.
     pub(super) fn take_mail(
         &mut self,
         to: &Id,
         message: &Verified,
-        from: &str,
+        route: Route,
         reply: ReplyTo,
         out: &mut Outbox,
     ) {
-        let digest = digest_of(message, to);
+        let onward = self.is_neighbor(to);
+        if onward && route.passed(to) {
+            return self.outcome(reply, Outcome::Taken, out);
+        }
+        let digest = match (&route.rcpt, &route.device) {
+            (Some(rcpt), _) if onward => copy_digest(&digest_of(message, to), rcpt.as_str()),
+            (_, Some(device)) => copy_digest(&digest_of(message, to), device),
+            _ => digest_of(message, to),
+        };
         if let Some(user) = self.users.get(to)
             && user.blocks(message.sender(), message.group())
         {
@@ -79,17 +107,61 @@ impl Shard {
         if self.seen.contains(&digest) {
             return self.repeated(to, &digest, reply, out);
         }
-        if self.is_full(to, message.raw().len()) {
+        if let Some(next) = self.roams_to(to).filter(|next| !route.passed(next)) {
+            let rcpt = dressed(to, route.device.as_deref().unwrap_or_default());
+            let route = Route { rcpt: Some(rcpt), device: None, ..route };
+            return self.send_mail(next, Box::new(message.clone()), route, reply, out);
+        }
+        // Broadcasts for a neighbour that is away leave room for mail.
+        let share = if onward && message.receiver().is_broadcast() { 2 } else { 1 };
+        if self.is_full(to, message.raw().len(), share) {
             self.stats.mailbox_full += 1;
             return self.outcome(reply, Outcome::Full, out);
         }
+        let copies = self.copies(to, message, &route, onward);
+        let received_ms = self.now.wall_ms();
+        self.begin_mail(to, digest, received_ms, copies, reply, out);
+    }
+
+    /// Mail from the store of a user who is at the neighbour `to`, which is loaded.
+    pub(super) fn take_moved(
+        &mut self,
+        to: &Id,
+        digest: MailDigest,
+        received_ms: u64,
+        body: Bytes,
+        reply: ReplyTo,
+        out: &mut Outbox,
+    ) {
+        if self.seen.contains(&digest) {
+            return self.repeated(to, &digest, reply, out);
+        }
+        if self.is_full(to, body.len(), 1) {
+            self.stats.mailbox_full += 1;
+            return self.outcome(reply, Outcome::Full, out);
+        }
+        let state = CopyState::Flying(0);
+        let copies = vec![Copy { device: Arc::from(ANY_DEVICE), body, state }];
+        self.begin_mail(to, digest, received_ms, copies, reply, out);
+    }
+
+    /// Takes copies on: each is handed out or kept.
+    fn begin_mail(
+        &mut self,
+        to: &Id,
+        digest: MailDigest,
+        received_ms: u64,
+        mut copies: Vec<Copy>,
+        reply: ReplyTo,
+        out: &mut Outbox,
+    ) {
         self.seen.insert(digest, self.now.mono_ms);
-        let mut copies = self.copies(to, message, from);
         for copy in &mut copies {
             if self.is_kept(to, &digest, &copy.device) {
                 copy.state = CopyState::Safe;
             }
         }
+        let onward = self.is_neighbor(to);
         let wall_us = self.now.wall_us;
         let Some(user) = self.users.get_mut(to) else {
             return;
@@ -102,9 +174,10 @@ impl Shard {
             Mail {
                 user: to.clone(),
                 digest,
-                received_ms: self.now.wall_ms(),
+                received_ms,
                 seq,
                 copies,
+                onward,
                 replies: vec![reply],
                 recipient: None,
             },
@@ -124,6 +197,9 @@ impl Shard {
             mail.replies.push(reply);
             return;
         }
+        if self.is_neighbor(to) {
+            return self.outcome(reply, Outcome::Redirected { neighbor: to.clone() }, out);
+        }
         let sessions = self.users.get(to).map(|user| user.sessions.as_slice()).unwrap_or_default();
         let here = sessions.iter().any(|conn| self.sessions.get(conn).is_some_and(|s| s.active));
         let outcome = match here {
@@ -141,19 +217,54 @@ impl Shard {
                 .any(|queue| self.seen.contains(&copy_digest(digest, queue)))
     }
 
-    fn is_full(&self, to: &Id, bytes: usize) -> bool {
+    /// Whether a part of the mailbox, one of so many, is full.
+    fn is_full(&self, to: &Id, bytes: usize, share: u64) -> bool {
         let Some(user) = self.users.get(to) else {
             return false;
         };
         let count: u64 = user.queues.iter().map(|queue| queue.count).max().unwrap_or(0);
         let held: u64 = user.queues.iter().map(|queue| queue.bytes).sum();
-        count >= self.policy.mailbox_messages_max
-            || held.saturating_add(bytes as u64) > self.policy.mailbox_bytes_max
+        count >= self.policy.mailbox_messages_max / share
+            || held.saturating_add(bytes as u64) > self.policy.mailbox_bytes_max / share
     }
 
     /// The copies of a message: one for each device that is known by its visa, by a live session or
     /// by a key made for it; a single one for whoever comes first, while none is known.
-    fn copies(&mut self, to: &Id, message: &Verified, from: &str) -> Vec<Copy> {
+    fn copies(&mut self, to: &Id, message: &Verified, route: &Route, onward: bool) -> Vec<Copy> {
+        let devices = match &route.device {
+            _ if onward => vec![Arc::from(ANY_DEVICE)],
+            Some(device) => vec![device.clone()],
+            None => self.devices_of(to, message),
+        };
+        let mut naked: Option<Bytes> = None;
+        let mut copies = Vec::with_capacity(devices.len());
+        for device in devices {
+            let rcpt = match &route.rcpt {
+                Some(rcpt) if onward => rcpt.clone(),
+                _ => dressed(to, &device),
+            };
+            let routing = Routing {
+                from: &route.from,
+                rcpt: &rcpt,
+                station: &self.station.id,
+                time: self.now.wall_s(),
+                traces: &route.traces,
+                recipients: &route.recipients,
+            };
+            let body = match (is_device(&device), &naked) {
+                (false, Some(body)) => body.clone(),
+                _ => relay(message, routing, &mut self.parser),
+            };
+            if !is_device(&device) {
+                naked = Some(body.clone());
+            }
+            copies.push(Copy { device, body, state: CopyState::Flying(0) });
+        }
+        copies
+    }
+
+    /// The devices that a message is for.
+    fn devices_of(&mut self, to: &Id, message: &Verified) -> Vec<Arc<str>> {
         let Some(user) = self.users.get(to) else {
             return Vec::new();
         };
@@ -175,22 +286,7 @@ impl Shard {
         }
         devices.sort_unstable();
         devices.dedup();
-        let mut naked: Option<Bytes> = None;
-        let mut copies = Vec::with_capacity(devices.len());
-        for device in devices {
-            let rcpt = dressed(to, &device);
-            let routing =
-                Routing { from, rcpt: &rcpt, station: &self.station.id, time: self.now.wall_s() };
-            let body = match (is_device(&device), &naked) {
-                (false, Some(body)) => body.clone(),
-                _ => relay(message, routing, &mut self.parser),
-            };
-            if !is_device(&device) {
-                naked = Some(body.clone());
-            }
-            copies.push(Copy { device, body, state: CopyState::Flying(0) });
-        }
-        copies
+        devices
     }
 
     /// Pushes each copy to the sessions of its device; a copy without any goes to the store.
@@ -345,6 +441,7 @@ impl Shard {
         };
         self.flying.remove(&mail.digest);
         let outcome = match mail.recipient {
+            _ if mail.onward => Outcome::Redirected { neighbor: mail.user },
             Some(recipient) => Outcome::Delivered { recipient },
             None => Outcome::Cached,
         };
@@ -353,7 +450,7 @@ impl Shard {
         }
     }
 
-    fn outcome(&mut self, reply: ReplyTo, outcome: Outcome, out: &mut Outbox) {
+    pub(super) fn outcome(&mut self, reply: ReplyTo, outcome: Outcome, out: &mut Outbox) {
         if reply.shard == self.index {
             self.came_of(reply, outcome, out);
         } else {
@@ -390,7 +487,7 @@ impl Shard {
     }
 
     /// Takes a stored message out, unless another session of the device still has to get it.
-    fn delete(&mut self, user: &Id, device: &Arc<str>, seq: u64, bytes: usize) {
+    pub(super) fn delete(&mut self, user: &Id, device: &Arc<str>, seq: u64, bytes: usize) {
         let Some(entry) = self.users.get_mut(user) else {
             return;
         };

@@ -12,13 +12,16 @@ mod account;
 mod archive;
 pub mod census;
 pub mod effect;
+mod federation;
 mod flow;
 pub mod input;
 mod intake;
 mod lists;
 mod mail;
+pub mod neighbor;
 pub mod rate;
 pub mod ring;
+pub mod route;
 mod seal;
 mod seen;
 pub mod session;
@@ -31,6 +34,8 @@ mod user;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::base::time::Now;
 use crate::crypto::sign::Verified;
 use crate::proto::directory::{Ans, Names};
@@ -41,11 +46,14 @@ use crate::store::{MailDigest, QueueKey, StoreAnswer, StoreOp};
 use crate::wire::{Ack, DeframeLimits};
 
 use effect::{Effect, Outbox};
+use federation::Federation;
 use input::{AccountAnswer, AccountOp, ConnId, Input, Outcome, Parcel, ReplyTo, Ticket, Verdict};
 use mail::Mail;
 pub use mail::digest_of;
+use neighbor::Neighbors;
 use rate::Rate;
 use ring::{Ring, ShardIndex};
+use route::Route;
 pub use seal::Station;
 use seen::Seen;
 use session::{AckTo, Sessions};
@@ -156,7 +164,9 @@ impl Default for Policy {
 #[derive(Debug)]
 enum Work {
     Line { conn: ConnId, message: Box<ReliableMessage>, ack: AckTo },
-    Mail { to: Id, message: Box<Verified>, from: Box<str>, reply: ReplyTo },
+    Mail { to: Id, message: Box<Verified>, route: Box<Route>, reply: ReplyTo },
+    Moved { to: Id, digest: MailDigest, received_ms: u64, body: Bytes, reply: ReplyTo },
+    Brought { message: Box<ReliableMessage>, by: Id, reply: ReplyTo },
     Account { of: Id, asker: Id, op: AccountOp, reply: ReplyTo },
     Switch { message: Box<ReliableMessage>, key: String, reply: ReplyTo },
 }
@@ -191,6 +201,8 @@ pub struct Shard {
     due_conns: BTreeMap<(u64, ConnId), ()>,
     /// When to read on from a connection whose user went too fast.
     due_paced: BTreeMap<(u64, ConnId), ()>,
+    neighbors: Neighbors,
+    federation: Federation,
     stored: HashMap<Ticket, Stored>,
     deletions: Vec<(Id, Arc<str>, u64)>,
     /// Account pieces of the message at hand, to be kept before it is answered.
@@ -233,6 +245,8 @@ impl Shard {
             due_mail: VecDeque::new(),
             due_conns: BTreeMap::new(),
             due_paced: BTreeMap::new(),
+            neighbors: Neighbors::new(seed),
+            federation: Federation::default(),
             stored: HashMap::new(),
             deletions: Vec::new(),
             saves: Vec::new(),
@@ -257,6 +271,11 @@ impl Shard {
             Input::Parcel(parcel) => self.parcel(parcel, out),
             Input::Stored { ticket, answer } => self.stored(ticket, answer, out),
             Input::Reload { policy, ans } => self.take_policy(policy, ans),
+            Input::Neighbors(list) => self.take_neighbors(&list, out),
+            Input::Dialed { link, conn, peer, secret } => {
+                self.dialed(link, conn, peer, secret, out);
+            }
+            Input::NotDialed { link } => self.link_down(link),
             Input::Tick => self.tick(out),
             Input::Stop => self.stop(out),
         }
@@ -269,7 +288,8 @@ impl Shard {
         let mail = self.due_mail.front().map(|(due, _)| *due);
         let conn = self.due_conns.keys().next().map(|(due, _)| *due);
         let paced = self.due_paced.keys().next().map(|(due, _)| *due);
-        [mail, conn, paced].into_iter().flatten().min()
+        let link = self.neighbors.next_deadline();
+        [mail, conn, paced, link].into_iter().flatten().min()
     }
 
     /// Connections that are open.
@@ -316,9 +336,19 @@ impl Shard {
 
     fn parcel(&mut self, parcel: Parcel, out: &mut Outbox) {
         match parcel {
-            Parcel::Mail { to, message, from, reply } => {
-                self.with_user(to.clone(), Work::Mail { to, message, from, reply }, out);
+            Parcel::Mail { to, message, route, reply } => {
+                self.with_user(to.clone(), Work::Mail { to, message, route, reply }, out);
             }
+            Parcel::Moved { to, digest, received_ms, body, reply } => {
+                let work = Work::Moved { to: to.clone(), digest, received_ms, body, reply };
+                self.with_user(to, work, out);
+            }
+            Parcel::Brought { message, by, reply } => {
+                let sender = message.sender().naked();
+                self.with_user(sender, Work::Brought { message, by, reply }, out);
+            }
+            Parcel::Say { to, body } => self.say_to(&to, body, out),
+            Parcel::Met { host, port, id, proven } => self.met(&host, port, &id, proven, out),
             Parcel::Outcome { reply, outcome } => self.came_of(reply, outcome, out),
             Parcel::Account { of, asker, op, reply } => {
                 self.with_user(of.clone(), Work::Account { of, asker, op, reply }, out);
@@ -364,9 +394,13 @@ impl Shard {
     fn work(&mut self, work: Work, out: &mut Outbox) {
         match work {
             Work::Line { conn, message, ack } => self.before_login(conn, *message, ack, out),
-            Work::Mail { to, message, from, reply } => {
-                self.take_mail(&to, &message, &from, reply, out);
+            Work::Mail { to, message, route, reply } => {
+                self.take_mail(&to, &message, *route, reply, out);
             }
+            Work::Moved { to, digest, received_ms, body, reply } => {
+                self.take_moved(&to, digest, received_ms, body, reply, out);
+            }
+            Work::Brought { message, by, reply } => self.brought(*message, by, reply, out),
             Work::Switch { message, key, reply } => {
                 let verdict = self.judge(*message, &key, out);
                 self.give_verdict(reply, verdict, out);
@@ -387,12 +421,8 @@ impl Shard {
         match work {
             Work::Line { .. } => {}
             Work::Switch { reply, .. } => self.give_verdict(reply, Verdict::Refused, out),
-            Work::Mail { reply, .. } => {
-                let parcel = Parcel::Outcome { reply, outcome: Outcome::Failed };
-                match reply.shard == self.index {
-                    true => self.parcel(parcel, out),
-                    false => self.forward(reply.shard, parcel, out),
-                }
+            Work::Mail { reply, .. } | Work::Moved { reply, .. } | Work::Brought { reply, .. } => {
+                self.outcome(reply, Outcome::Failed, out);
             }
             Work::Account { reply, .. } => {
                 self.answer(reply, AccountAnswer::Say(ticket::storage_failed()), out);
@@ -451,6 +481,7 @@ impl Shard {
                 }
             }
             (Stored::Reload(_), _) => {}
+            (Stored::Move { user, device }, answer) => self.move_page(&user, &device, answer, out),
             (Stored::Page { conn, user, device, from }, answer) => {
                 self.page_answered(conn, &user, &device, from, answer, out);
             }

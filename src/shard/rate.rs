@@ -181,6 +181,9 @@ impl Shard {
     /// Whether one more account of others may be brought by a session's user.
     pub(super) fn may_bring(&mut self, conn: ConnId) -> bool {
         let now_ms = self.now.mono_ms;
+        if self.neighbor_on(conn).is_some() {
+            return true;
+        }
         let Some(session) = self.sessions.get(&conn) else { return false };
         let Some(user) = session.user.as_ref().and_then(|user| self.users.get_mut(user)) else {
             return false;

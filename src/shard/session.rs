@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::input::{ConnId, Ticket};
+use super::input::{ConnId, ReplyTo, Ticket};
+use super::neighbor::Outgoing;
 use super::rate::Bucket;
 use super::seal::Cipher;
 use crate::base::encode;
@@ -62,6 +63,8 @@ pub struct Session {
     /// What was refused lately.
     pub(super) refused: Bucket,
     pub(super) closing: bool,
+    /// If it was opened from here: the link that it is.
+    pub(super) link: Option<Box<Outgoing>>,
 }
 
 /// Which transport acknowledgement is owed when a message is done.
@@ -73,6 +76,8 @@ pub(super) enum AckTo {
     One(Ack),
     /// One for several messages of a package, counted there.
     Package(Ticket),
+    /// To the neighbour that brought it, on another shard perhaps; answers go there too.
+    Neighbor(Id, ReplyTo),
 }
 
 /// A message on its way to a peer.
@@ -138,6 +143,7 @@ impl Session {
             early: 0,
             refused: Bucket::default(),
             closing: false,
+            link: None,
         }
     }
 

@@ -50,6 +50,10 @@ counters! {
     closed_refused: "connections closed for too many refused messages",
     slowed: "times reading stopped since a user went too fast",
     refused_uploads: "accounts of others not taken, before a login or beyond the bound",
+    brought: "messages of others that neighbour stations brought",
+    looped: "messages from neighbours that had been here before",
+    strangers: "messages from neighbours given up, since their sender's account did not come",
+    redirected: "messages taken for users who are at another station",
     expired: "stored messages thrown out for their age",
     store_failures: "requests the store could not carry out",
 }

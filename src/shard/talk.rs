@@ -3,7 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::effect::Outbox;
+use super::federation::NO_CONN;
 use super::input::{AccountOp, ConnId, Parcel, ReplyTo, Ticket};
+use super::intake::Way;
 use super::session::AckTo;
 use super::ticket::{After, Reply, Sink, Stored, Wrap};
 use super::user::{is_device, terminal_of};
@@ -44,7 +46,12 @@ impl Shard {
         self.stats.heard += 1;
         let opened = self.open(conn, &message);
         let read = opened.and_then(|bytes| text::parse(&bytes).ok()).map(Content::read);
+        let broadcast = matches!(self.way_of(message.receiver()), Way::HereWhenLoggedIn);
+        let route = broadcast.then(|| self.route_of(conn, &ack, &message));
         let ticket = self.expect(conn, &message, ack, sink, out);
+        if let Some(route) = route {
+            self.spread(ticket, &message, route, out);
+        }
         let content = match read {
             Some(Ok(content)) => content,
             Some(Err(error)) => {
@@ -129,8 +136,9 @@ impl Shard {
 
     fn open(&mut self, conn: ConnId, message: &Verified) -> Option<Vec<u8>> {
         let station = self.station.clone();
-        let session = self.sessions.get_mut(&conn)?;
-        let known = &mut session.heard_key;
+        let mut none = None;
+        let session = self.sessions.get_mut(&conn);
+        let known = session.map_or(&mut none, |session| &mut session.heard_key);
         seal::open(message, &station.id, &station.open, known, &mut self.parser).ok()
     }
 
@@ -197,6 +205,10 @@ impl Shard {
             return;
         };
         match command {
+            // Only on a connection of its own.
+            Command::Handshake { .. } | Command::Report { .. } if question.conn == NO_CONN => {
+                self.fill(question.ticket, question.slot, Vec::new(), out);
+            }
             Command::Handshake { title, session } => {
                 self.handshake(question, title, session.as_deref(), out);
             }
@@ -318,6 +330,9 @@ impl Shard {
         let Some(session) = self.sessions.get(&question.conn) else {
             return;
         };
+        if session.link.is_some() {
+            return self.shake_hands(question, said, offered, out);
+        }
         let (key, peer) = (session.key.clone(), session.peer);
         let host = peer.ip().to_string();
         let remote = Some((host.as_str(), peer.port()));
@@ -422,6 +437,7 @@ impl Shard {
         } else {
             Vec::new()
         };
+        self.follow(&naked, out);
         self.fill_when_stored(question.ticket, question.slot, contents, op, naked, out);
     }
 
@@ -515,6 +531,12 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
+        if active && !session.active && self.is_led_by_another(conn) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return;
+        };
         let was = std::mem::replace(&mut session.active, active);
         if active && !was {
             self.read_from_start(conn, out);
@@ -524,7 +546,7 @@ impl Shard {
     }
 
     /// A session's proven user, with the device whose visa came along.
-    fn log_in(&mut self, conn: ConnId, message: &Verified) {
+    pub(super) fn log_in(&mut self, conn: ConnId, message: &Verified) {
         let user = message.sender().naked();
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
@@ -537,13 +559,23 @@ impl Shard {
             return;
         }
         session.user = Some(user.clone());
-        session.active = true;
+        session.active = false;
+        if self.neighbors.contains(&user) {
+            session.spared = true;
+        }
         self.stats.logins += 1;
         tracing::debug!(%user, %conn, "logged in");
-        if let Some(user) = self.users.get_mut(&user)
-            && !user.sessions.contains(&conn)
-        {
-            user.sessions.push(conn);
+        let now_s = self.now.wall_s();
+        if let Some(user) = self.users.get_mut(&user) {
+            user.here_s = now_s;
+            if !user.sessions.contains(&conn) {
+                user.sessions.push(conn);
+            }
+        }
+        self.stay(&user);
+        let active = !self.is_led_by_another(conn);
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.active = active;
         }
     }
 }

@@ -85,6 +85,8 @@ pub(super) enum Stored {
     Reload(Id),
     /// A session reads its mail.
     Page { conn: ConnId, user: Id, device: Arc<str>, from: u64 },
+    /// Mail of a user who is elsewhere is read, to be sent there.
+    Move { user: Id, device: Arc<str> },
     /// Messages are being deleted.
     Deleted { user: Id, device: Arc<str>, seqs: Vec<u64> },
     /// A copy of a mail is being kept.
@@ -138,7 +140,16 @@ impl Shard {
 
     /// What became of a message, where it was sent from.
     pub(super) fn came_of(&mut self, reply: ReplyTo, outcome: Outcome, out: &mut Outbox) {
+        if self.transit_done(reply, &outcome, out) {
+            return;
+        }
         let text = match outcome {
+            Outcome::Taken => return self.fill(reply.ticket, reply.slot, Vec::new(), out),
+            Outcome::Redirected { neighbor } => {
+                self.stats.redirected += 1;
+                ReceiptText::plain("Message redirected.")
+                    .with(serde_json::json!({"neighbor": neighbor.as_str()}))
+            }
             Outcome::Delivered { recipient } => {
                 self.stats.delivered += 1;
                 ReceiptText::plain("Message delivered.")
@@ -176,7 +187,7 @@ impl Shard {
         self.fill(reply.ticket, reply.slot, contents, out);
     }
 
-    /// A receipt about the message that a ticket stands for.
+    /// A receipt about the message that a ticket stands for. Stations get none from each other.
     pub(super) fn receipt(
         &mut self,
         ticket: Ticket,
@@ -184,6 +195,9 @@ impl Shard {
     ) -> Option<Map<String, Value>> {
         let stamp = self.stamp();
         let reply = self.replies.get(&ticket)?;
+        if self.is_neighbor(&reply.user) {
+            return None;
+        }
         if text.group.is_none() {
             text.group.clone_from(&reply.group);
         }
@@ -247,7 +261,13 @@ impl Shard {
             }
             Sink::Conn => {
                 self.calm(reply.conn, reply.bytes, out);
-                let ack = if reply.failed { AckTo::None } else { reply.ack };
+                let ack = match reply.ack {
+                    AckTo::Neighbor(_, reply_to) if reply.failed => {
+                        return self.outcome(reply_to, Outcome::Failed, out);
+                    }
+                    _ if reply.failed => AckTo::None,
+                    ack => ack,
+                };
                 self.give(reply.conn, ack, messages, out);
                 if reply.after == After::Begin {
                     self.begin(reply.conn, out);

@@ -43,6 +43,8 @@ pub(super) struct User {
     /// Counts changes of the documents, so that ciphers made for older ones are renewed.
     pub(super) edition: u32,
     pub(super) used_ms: u64,
+    /// When the user last logged in here, in seconds since 1970; 0 if not since it was read.
+    pub(super) here_s: f64,
     /// What has been used up of the user's rates.
     pub(super) messages: Bucket,
     pub(super) bytes: Bucket,
@@ -106,6 +108,7 @@ impl User {
             last_seq,
             edition: 0,
             used_ms: now_ms,
+            here_s: 0.0,
             messages: Bucket::default(),
             bytes: Bucket::default(),
             uploads: Bucket::default(),
@@ -191,6 +194,19 @@ impl User {
         };
         let fresh = |record: &&Value| time(record).is_some_and(|at| at >= now_s - LOGIN_S_MAX);
         self.logins.iter().filter(fresh).filter_map(|record| record.get("msg").cloned()).collect()
+    }
+
+    /// The newest login record that is worth something: its time in seconds since 1970, and the
+    /// station that it names.
+    pub(super) fn newest_login(&self, now_s: f64) -> Option<(f64, String)> {
+        let read = |record: &Value| {
+            let command = record.get("cmd")?;
+            let station = command.get("station")?;
+            let id = station.get("did").or_else(|| station.get("ID"))?.as_str()?;
+            Some((command.get("time").and_then(seconds)?, id.to_owned()))
+        };
+        let newest = self.logins.iter().filter_map(read).max_by(|a, b| a.0.total_cmp(&b.0));
+        newest.filter(|(time, _)| *time >= now_s - LOGIN_S_MAX)
     }
 
     /// Whether nothing is lost when this entry is forgotten and read again when needed.

@@ -274,6 +274,7 @@ impl World {
             Effect::Forward { to, parcel } => {
                 self.later(50, Happening::Input(to, Input::Parcel(parcel)));
             }
+            Effect::Dial { .. } => {}
             Effect::Move { conn, to, session } => {
                 if let Some(owner) = self.owners.get_mut(&conn) {
                     owner.0 = to;

@@ -138,7 +138,14 @@ fn relayed(message: &ReliableMessage, wire: &str) -> Result<(), Wrong> {
     let mut parser = Parser::default();
     let station = Id::station_any();
     let rcpt = message.receiver().naked();
-    let routing = Routing { from: "/", rcpt: &rcpt, station: &station, time: 0.0 };
+    let routing = Routing {
+        from: "/",
+        rcpt: &rcpt,
+        station: &station,
+        time: 0.0,
+        traces: &[],
+        recipients: &[],
+    };
     let copy = relay(message, routing, &mut parser);
     let (copy, original) = (parser.value(&copy).unwrap(), parser.value(wire.as_bytes()).unwrap());
     let Value::Object(mut original) = original else { unreachable!("it was verified") };

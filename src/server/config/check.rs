@@ -151,6 +151,16 @@ fn words(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
             return Err(blame.of("policy.admins", wrong, right));
         }
     }
+    for station in &file.neighbors.list {
+        let fault = Some(station.id.as_str()).filter(|id| !id.is_empty()).and_then(id_fault);
+        if let Some((wrong, right)) = fault {
+            return Err(blame.of("neighbors.list", wrong, right));
+        }
+        if station.host.trim().is_empty() || station.port == 0 {
+            let right = "each with a host and a port";
+            return Err(blame.of("neighbors.list", "a station without a place", right));
+        }
+    }
     if let Some((wrong, right)) = file.station.id.as_deref().and_then(id_fault) {
         return Err(blame.of("station.id", wrong, right).of_kind(Trouble::StationId));
     }

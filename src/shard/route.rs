@@ -1,0 +1,104 @@
+//! Where a message has been and how it goes on: what stations tell each other around it, unsigned.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::proto::directory::Names;
+use crate::proto::id::Id;
+use crate::proto::json::Parser;
+use crate::proto::message::ReliableMessage;
+
+/// Stations that a message may have passed; ways between stations are short, and this bounds loops
+/// through stations that do not look at traces.
+pub(super) const HOPS_MAX: usize = 16;
+/// Stations named as served by a broadcast.
+const RECIPIENTS_MAX: usize = 256;
+/// Bytes of a sender's terminal as a neighbour gives it.
+const FROM_BYTES_MAX: usize = 256;
+
+/// How a message travels between stations.
+#[derive(Debug, Clone, Default)]
+pub struct Route {
+    /// The sender's terminal as the session has it.
+    pub from: Box<str>,
+    /// Of mail for a neighbour: whom it is for in the end, if not for that station itself.
+    pub rcpt: Option<Id>,
+    /// The only device of the receiver that it is for, if another station has split it already.
+    pub device: Option<Arc<str>>,
+    /// The neighbour that brought it.
+    pub by: Option<Id>,
+    /// Where it was before, as it came.
+    pub traces: Vec<Value>,
+    /// Stations that a broadcast goes to anyway.
+    pub recipients: Vec<Id>,
+}
+
+impl Route {
+    /// A message that begins its way here.
+    pub(super) fn new(from: Box<str>) -> Self {
+        Self { from, ..Self::default() }
+    }
+
+    /// A message that the neighbour `by` brought.
+    pub(super) fn read(
+        message: &ReliableMessage,
+        by: &Id,
+        names: &mut Names,
+        parser: &mut Parser,
+    ) -> Self {
+        let mut said = message.routing(parser);
+        let from = said.get("from").and_then(Value::as_str);
+        let from = from.filter(|from| from.len() <= FROM_BYTES_MAX).unwrap_or("/").into();
+        let rcpt = said.get("rcpt").and_then(Value::as_str).and_then(|id| names.read(id));
+        let device = rcpt.as_ref().filter(|id| id.is_same_as(message.receiver()));
+        let device = device.and_then(|id| id.terminal()).map(Arc::from);
+        let recipients = match said.remove("recipients") {
+            Some(Value::Array(ids)) => {
+                ids.iter().take(RECIPIENTS_MAX).filter_map(|id| names.read(id.as_str()?)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let traces = match said.remove("traces") {
+            Some(Value::Array(traces)) => traces,
+            _ => Vec::new(),
+        };
+        Self { from, rcpt, device, by: Some(by.clone()), traces, recipients }
+    }
+
+    /// Whether a station has had the message already.
+    pub(super) fn passed(&self, station: &Id) -> bool {
+        let named = |trace: &Value| {
+            let id = trace.get("did").or_else(|| trace.get("ID")).unwrap_or(trace);
+            id.as_str().is_some_and(|id| station.is_named_by(id))
+        };
+        self.by.as_ref().is_some_and(|by| by.is_same_as(station)) || self.traces.iter().any(named)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use serde_json::json;
+
+    #[test]
+    fn a_route_reads_old_and_new_traces_and_the_one_device() {
+        let user = "0x4C33A4B2e6f267FFA7691d661E21EC01fbD5f13D";
+        let (a, b, c) = ("s@anywhere", "moky@anywhere", "gsp@everywhere");
+        let text = json!({
+            "sender": user, "receiver": user, "data": "AAAA", "signature": "AA==",
+            "traces": [{"did": a}, b, {"ID": a}], "rcpt": format!("{user}/pad"),
+            "recipients": [a, 5, b], "from": "/phone",
+        });
+        let (mut parser, mut names) = (Parser::default(), Names::default());
+        let raw = Bytes::from(text.to_string());
+        let message = ReliableMessage::parse(raw, &mut parser, &mut names).unwrap();
+        let id = |text| Id::parse(text).unwrap();
+        let route = Route::read(&message, &id(c), &mut names, &mut parser);
+        assert!(route.passed(&id(a)) && route.passed(&id(b)) && route.passed(&id(c)));
+        assert!(!route.passed(&id("x@anywhere")));
+        assert_eq!(route.device.as_deref(), Some("pad"));
+        assert_eq!((route.recipients.len(), &*route.from), (2, "/phone"));
+    }
+}
