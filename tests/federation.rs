@@ -336,7 +336,7 @@ fn a_message_of_an_unknown_sender_waits_for_the_account() {
     let letter = stranger.letter(&alice, 200);
     let id = n.send(&letter);
     let asked = n.wait("a question", |m| {
-        m.map["data"].as_str().is_some_and(|data| data.contains("\"documents\""))
+        m.map["data"].as_str().is_some_and(|data| data.contains("\"document\""))
     });
     let data: Value = serde_json::from_str(asked.map["data"].as_str().unwrap()).unwrap();
     assert_eq!((&data["did"], &asked.map["sender"]), (&json!(stranger.id()), &json!(all[0].id)));

@@ -444,7 +444,8 @@ impl Shard {
         let mut parcels = Vec::with_capacity(mails.len());
         for (seq, mail) in mails {
             let entry = self.users.get_mut(user);
-            if entry.is_some_and(|entry| entry.queue(device).is_settled(seq)) {
+            let settled = entry.is_some_and(|entry| entry.queue(device).is_settled(seq));
+            if settled || !self.may_go_on(mail.body.len()) {
                 continue;
             }
             let stored = StoredMail {

@@ -268,6 +268,8 @@ pub enum Outcome {
         /// What the group is called that it came by, if it is a group's.
         group: Option<String>,
     },
+    /// It is too long to be sent on to another station.
+    TooLong,
     /// The receiver's store is full.
     Full,
     /// The station's disk failed or is full: not accepted, try later.

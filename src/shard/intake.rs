@@ -179,7 +179,12 @@ impl Shard {
             Some(_) if sender.is_user() && matches!(self.way_of(message.receiver()), Way::Here) => {
                 self.ask_switch(conn, message, ack, out);
             }
-            Some(user) => self.not_the_user(conn, &user, &message, ack, Sink::Conn, out),
+            Some(user) => {
+                // A station that is no neighbour yet keeps what it brings.
+                let station = user.kind() == EntityKind::Station;
+                let ack = if station { AckTo::None } else { ack };
+                self.not_the_user(conn, &user, &message, ack, Sink::Conn, out);
+            }
             None if self.ring.owner_of(&sender) == self.index && sender.is_user() => {
                 self.with_user(sender, Work::Line { conn, message: Box::new(message), ack }, out);
             }

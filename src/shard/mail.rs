@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::effect::Outbox;
 use super::input::{ConnId, Outcome, Parcel, ReplyTo, Ticket};
-use super::route::Route;
+use super::route::{ROOM_BYTES, Route};
 use super::session::{ANY_DEVICE, Push, Reading};
 use super::ticket::Stored;
 use super::user::is_device;
@@ -107,10 +107,14 @@ impl Shard {
         if self.seen.contains(&digest) {
             return self.repeated(to, &digest, reply, out);
         }
-        if let Some(next) = self.roams_to(to).filter(|next| !route.passed(next)) {
+        let next = self.roams_to(to).filter(|next| !route.passed(next));
+        if let Some(next) = next.filter(|_| self.may_go_on(message.raw().len())) {
             let rcpt = dressed(to, route.device.as_deref().unwrap_or_default());
             let route = Route { rcpt: Some(rcpt), device: None, ..route };
             return self.send_mail(next, Box::new(message.clone()), route, reply, out);
+        }
+        if onward && !self.may_go_on(message.raw().len()) {
+            return self.outcome(reply, Outcome::TooLong, out);
         }
         // Broadcasts for a neighbour that is away leave room for mail.
         let share = if onward && message.receiver().is_broadcast() { 2 } else { 1 };
@@ -121,6 +125,11 @@ impl Shard {
         let copies = self.copies(to, message, &route, onward);
         let received_ms = self.now.wall_ms();
         self.begin_mail(to, digest, received_ms, copies, reply, out);
+    }
+
+    /// Whether a message is short enough for what other stations add to it.
+    pub(super) fn may_go_on(&self, bytes: usize) -> bool {
+        bytes.saturating_add(ROOM_BYTES) <= self.policy.framing.message_bytes_max
     }
 
     /// Mail from the store of a user who is at the neighbour `to`, which is loaded.

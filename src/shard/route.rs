@@ -12,6 +12,9 @@ use crate::proto::message::ReliableMessage;
 /// Stations that a message may have passed; ways between stations are short, and this bounds loops
 /// through stations that do not look at traces.
 pub(super) const HOPS_MAX: usize = 16;
+/// Bytes that the stations on the way may add to a message. A longer one stays where it is: sent on,
+/// it could be too long for a neighbour, which would end the connection each time.
+pub(super) const ROOM_BYTES: usize = 16 << 10;
 /// Stations named as served by a broadcast.
 const RECIPIENTS_MAX: usize = 256;
 /// Bytes of a sender's terminal as a neighbour gives it.

@@ -554,17 +554,16 @@ impl Shard {
         if let Some(terminal) = message.sender().terminal().filter(|t| is_device(t)) {
             session.terminal = terminal.into();
         }
-        if session.user.as_ref() == Some(&user) {
-            session.active = true;
-            return;
-        }
+        let again = session.user.as_ref() == Some(&user);
         session.user = Some(user.clone());
         session.active = false;
         if self.neighbors.contains(&user) {
             session.spared = true;
         }
-        self.stats.logins += 1;
-        tracing::debug!(%user, %conn, "logged in");
+        if !again {
+            self.stats.logins += 1;
+            tracing::debug!(%user, %conn, "logged in");
+        }
         let now_s = self.now.wall_s();
         if let Some(user) = self.users.get_mut(&user) {
             user.here_s = now_s;

@@ -174,6 +174,11 @@ impl Shard {
                 "Message not accepted: ${reason}.",
                 serde_json::json!({"reason": "the receiver's mailbox is full"}),
             ),
+            Outcome::TooLong => ReceiptText::new(
+                "Message not accepted.",
+                "Message not accepted: ${reason}.",
+                serde_json::json!({"reason": "it is too long to be sent on to another station"}),
+            ),
             Outcome::Failed => {
                 self.fail(reply.ticket);
                 ReceiptText::new(
