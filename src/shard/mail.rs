@@ -104,7 +104,7 @@ impl Shard {
             let group = message.group().map(|group| group.to_string());
             return self.outcome(reply, Outcome::Blocked { by: user.called().into(), group }, out);
         }
-        if self.seen.contains(&digest) {
+        if self.is_known(&digest, onward) {
             return self.repeated(to, &digest, reply, out);
         }
         let next = self.roams_to(to).filter(|next| !route.passed(next));
@@ -142,7 +142,7 @@ impl Shard {
         reply: ReplyTo,
         out: &mut Outbox,
     ) {
-        if self.seen.contains(&digest) {
+        if self.is_known(&digest, self.is_neighbor(to)) {
             return self.repeated(to, &digest, reply, out);
         }
         if self.is_full(to, body.len(), 1) {
@@ -164,13 +164,15 @@ impl Shard {
         reply: ReplyTo,
         out: &mut Outbox,
     ) {
-        self.seen.insert(digest, self.now.mono_ms);
-        for copy in &mut copies {
-            if self.is_kept(to, &digest, &copy.device) {
-                copy.state = CopyState::Safe;
+        let onward = self.is_neighbor(to);
+        if !onward {
+            self.seen.insert(digest, self.now.mono_ms);
+            for copy in &mut copies {
+                if self.is_kept(to, &digest, &copy.device) {
+                    copy.state = CopyState::Safe;
+                }
             }
         }
-        let onward = self.is_neighbor(to);
         let wall_us = self.now.wall_us;
         let Some(user) = self.users.get_mut(to) else {
             return;
@@ -199,15 +201,21 @@ impl Shard {
         }
     }
 
+    /// Whether a message was taken before. What went on to a neighbour may come back with its user
+    /// and go there again; a repetition is known where the user is.
+    fn is_known(&self, digest: &MailDigest, onward: bool) -> bool {
+        match onward {
+            true => self.flying.contains_key(digest),
+            false => self.seen.contains(digest),
+        }
+    }
+
     /// A message that was taken before: not delivered again, but answered, once it is safe.
     fn repeated(&mut self, to: &Id, digest: &MailDigest, reply: ReplyTo, out: &mut Outbox) {
         self.stats.repeated += 1;
         if let Some(mail) = self.flying.get(digest).and_then(|ticket| self.mails.get_mut(ticket)) {
             mail.replies.push(reply);
             return;
-        }
-        if self.is_neighbor(to) {
-            return self.outcome(reply, Outcome::Redirected { neighbor: to.clone() }, out);
         }
         let sessions = self.users.get(to).map(|user| user.sessions.as_slice()).unwrap_or_default();
         let here = sessions.iter().any(|conn| self.sessions.get(conn).is_some_and(|s| s.active));
