@@ -15,7 +15,7 @@ use super::effect::Outbox;
 use super::input::{ConnId, Outcome, Parcel, ReplyTo, Ticket};
 use super::intake::Way;
 use super::mail::{copy_digest, digest_of};
-use super::route::{HOPS_MAX, Route};
+use super::route::Route;
 use super::session::AckTo;
 use super::ticket::{Sink, Stored};
 use super::{Shard, Work};
@@ -107,7 +107,7 @@ impl Shard {
         let route = Route::read(message, by, &mut self.names, &mut self.parser);
         let own = self.station.id.clone();
         let once = receiver.is_broadcast() || [sender, receiver.kind()].contains(&station);
-        route.traces.len() >= HOPS_MAX || once && route.passed(&own)
+        once && (route.passed(&own) || route.is_long())
     }
 
     /// A neighbour brings a message of somebody else, to be checked where that one's account is.
@@ -341,9 +341,11 @@ impl Shard {
         match transit {
             Transit::Brought { conn, ack, bytes } => {
                 self.calm(conn, bytes, out);
-                // Not acknowledged, the neighbour keeps it and tries again.
-                if !failed {
-                    self.acknowledge(conn, ack, out);
+                // The neighbour keeps what is not acknowledged and tries again: its sender was told
+                // that it is safe.
+                match failed || *outcome == Outcome::Full {
+                    true => self.withhold(&ack),
+                    false => self.acknowledge(conn, ack, out),
                 }
             }
             Transit::Spread { ticket, slot } => {
@@ -500,5 +502,67 @@ impl Shard {
             self.delete(user, &stored.device, stored.seq, stored.bytes);
         }
         self.move_on(user, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::Now;
+    use crate::proto::directory::Ans;
+    use crate::shard::Policy;
+    use crate::shard::effect::Effect;
+    use crate::shard::input::Input;
+    use crate::shard::neighbor::Neighbor;
+    use crate::shard::ring::{Ring, ShardIndex};
+
+    fn message(shard: &mut Shard, n: usize) -> ReliableMessage {
+        let sender = "0x4C33A4B2e6f267FFA7691d661E21EC01fbD5f13D";
+        let text = format!(
+            r#"{{"sender":"{sender}","receiver":"{sender}","data":"AAAA","signature":"{n:08}"}}"#
+        );
+        ReliableMessage::parse(text.into(), &mut shard.parser, &mut shard.names).unwrap()
+    }
+
+    #[test]
+    fn strangers_wait_in_bounds_and_are_given_up_unacknowledged() {
+        let station = Arc::new(crate::shard::tests::station());
+        let (here, there) = (ShardIndex(0), ShardIndex(1));
+        let (policy, ans) = (Arc::new(Policy::default()), Arc::new(Ans::default()));
+        let mut shard = Shard::new(here, Ring::new(2), station, policy, ans, 1);
+        let mut out = Vec::new();
+        let moky = Id::parse("moky-s@2PVvMPm1j74HFWAGnDSZFkLsbEgM3KCGkTR").unwrap();
+        let id = Some(moky.clone());
+        let list = [Neighbor { id, host: "a".to_owned(), port: 1 }];
+        let now = |mono_ms| Now { mono_ms, wall_us: 1_790_000_000_000_000 };
+        shard.handle(now(0), Input::Neighbors(list.into()), &mut out);
+        out.clear();
+        let failed = |out: &[Effect]| {
+            let failed = |effect: &&Effect| {
+                matches!(
+                    effect,
+                    Effect::Forward {
+                        parcel: Parcel::Outcome { outcome: Outcome::Failed, .. },
+                        ..
+                    }
+                )
+            };
+            out.iter().filter(failed).count()
+        };
+        for n in 0..=WAITING_MAX {
+            let reply = ReplyTo { shard: there, ticket: Ticket(n as u64), slot: 0 };
+            let message = message(&mut shard, n);
+            shard.await_account(message, moky.clone(), reply, &mut out);
+        }
+        assert_eq!(failed(&out), 1, "the one for which there is no room");
+        assert_eq!(shard.federation.asked.len(), 1, "one question for all of them");
+        out.clear();
+        shard.handle(now(WAITING_MS_MAX - 1), Input::Tick, &mut out);
+        assert_eq!(failed(&out), 0);
+        shard.handle(now(2 * WAITING_MS_MAX), Input::Tick, &mut out);
+        assert_eq!(failed(&out), WAITING_MAX);
+        let left = &shard.federation;
+        assert_eq!((left.waiting_count, left.waiting_bytes, left.waiting.len()), (0, 0, 0));
+        assert_eq!(shard.stats.strangers, WAITING_MAX as u64 + 1);
     }
 }

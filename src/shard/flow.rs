@@ -91,6 +91,13 @@ impl Shard {
         }
     }
 
+    /// Lets a message come again: neither it nor the package that it came in is acknowledged.
+    pub(super) fn withhold(&mut self, ack: &AckTo) {
+        if let AckTo::Package(ticket) = ack {
+            self.packages.remove(ticket);
+        }
+    }
+
     /// Acknowledges a message and gives its answers, the first of them as the transport's response
     /// where the framing has one.
     pub(super) fn give(

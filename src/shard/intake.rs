@@ -181,8 +181,13 @@ impl Shard {
             }
             Some(user) => {
                 // A station that is no neighbour yet keeps what it brings.
-                let station = user.kind() == EntityKind::Station;
-                let ack = if station { AckTo::None } else { ack };
+                let ack = match user.kind() {
+                    EntityKind::Station => {
+                        self.withhold(&ack);
+                        AckTo::None
+                    }
+                    _ => ack,
+                };
                 self.not_the_user(conn, &user, &message, ack, Sink::Conn, out);
             }
             None if self.ring.owner_of(&sender) == self.index && sender.is_user() => {

@@ -107,7 +107,7 @@ impl Shard {
         if self.is_known(&digest, onward) {
             return self.repeated(to, &digest, reply, out);
         }
-        let next = self.roams_to(to).filter(|next| !route.passed(next));
+        let next = self.roams_to(to).filter(|next| !route.passed(next) && !route.is_long());
         if let Some(next) = next.filter(|_| self.may_go_on(message.raw().len())) {
             let rcpt = dressed(to, route.device.as_deref().unwrap_or_default());
             let route = Route { rcpt: Some(rcpt), device: None, ..route };

@@ -531,7 +531,7 @@ mod tests {
     use crate::crypto::key::{OpenKey, SignKey};
     use crate::proto::meta::MetaKind;
 
-    fn station() -> Station {
+    pub(super) fn station() -> Station {
         let (sign, open) = (SignKey::generate_ecc().unwrap(), OpenKey::generate(2048).unwrap());
         let profile = serde_json::Map::new();
         let made = Account::create(MetaKind::Mkm, 2, Some("s"), sign, open, 1e9, profile).unwrap();

@@ -9,9 +9,11 @@ use crate::proto::id::Id;
 use crate::proto::json::Parser;
 use crate::proto::message::ReliableMessage;
 
-/// Stations that a message may have passed; ways between stations are short, and this bounds loops
-/// through stations that do not look at traces.
-pub(super) const HOPS_MAX: usize = 16;
+/// Stations that a message may have passed to be sent on; ways between stations are short, and this
+/// bounds loops through stations that do not look at traces.
+const HOPS_MAX: usize = 16;
+/// Traces that are kept, the newest: mail goes on after its user however often.
+const TRACES_MAX: usize = 32;
 /// Bytes that the stations on the way may add to a message. A longer one stays where it is: sent on,
 /// it could be too long for a neighbour, which would end the connection each time.
 pub(super) const ROOM_BYTES: usize = 16 << 10;
@@ -63,10 +65,18 @@ impl Route {
             _ => Vec::new(),
         };
         let traces = match said.remove("traces") {
-            Some(Value::Array(traces)) => traces,
+            Some(Value::Array(mut traces)) => {
+                traces.drain(..traces.len().saturating_sub(TRACES_MAX));
+                traces
+            }
             _ => Vec::new(),
         };
         Self { from, rcpt, device, by: Some(by.clone()), traces, recipients }
+    }
+
+    /// Whether it has come so far that it goes on no more.
+    pub(super) fn is_long(&self) -> bool {
+        self.traces.len() >= HOPS_MAX
     }
 
     /// Whether a station has had the message already.

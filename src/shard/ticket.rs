@@ -270,7 +270,10 @@ impl Shard {
                     AckTo::Neighbor(_, reply_to) if reply.failed => {
                         return self.outcome(reply_to, Outcome::Failed, out);
                     }
-                    _ if reply.failed => AckTo::None,
+                    ack if reply.failed => {
+                        self.withhold(&ack);
+                        AckTo::None
+                    }
                     ack => ack,
                 };
                 self.give(reply.conn, ack, messages, out);
