@@ -324,6 +324,7 @@ impl World {
                 Effect::WatchArrival { .. }
                 | Effect::Pause { .. }
                 | Effect::Resume { .. }
+                | Effect::Dial { .. }
                 | Effect::Stopped => {}
             }
         }

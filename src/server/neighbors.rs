@@ -46,7 +46,7 @@ impl Roster {
     pub(super) fn start(
         own: Own,
         mut settings: Neighbors,
-        mailboxes: Vec<Arc<Mailbox>>,
+        mailboxes: Vec<Arc<Mailbox<Letter>>>,
     ) -> io::Result<Self> {
         let (wake, woken) = mpsc::channel::<Neighbors>();
         std::thread::Builder::new().name("dim-neighbors".into()).spawn(move || {
@@ -81,7 +81,7 @@ impl Roster {
     }
 }
 
-fn tell(list: &Arc<[Neighbor]>, told: &mut Arc<[Neighbor]>, mailboxes: &[Arc<Mailbox>]) {
+fn tell(list: &Arc<[Neighbor]>, told: &mut Arc<[Neighbor]>, mailboxes: &[Arc<Mailbox<Letter>>]) {
     if list == told {
         return;
     }
@@ -216,7 +216,7 @@ fn fetch(source: &str) -> io::Result<Vec<u8>> {
 }
 
 /// Connects to a neighbour and tells the shard, from a thread of its own.
-pub(super) fn dial(mailbox: Arc<Mailbox>, link: LinkId, host: String, port: u16) {
+pub(super) fn dial(mailbox: Arc<Mailbox<Letter>>, link: LinkId, host: String, port: u16) {
     let answer = mailbox.clone();
     let dialing = std::thread::Builder::new().name("dim-dial".into()).spawn(move || {
         let socket = match connect(&host, port).and_then(|(stream, peer)| {

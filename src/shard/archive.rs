@@ -1,9 +1,10 @@
 //! What the archivist is told: who has a new document, and who has logged in. It is a bot of the
 //! configured name, and sees what users say to everybody.
 
+use super::Shard;
 use super::effect::Outbox;
-use super::input::{Parcel, ReplyTo};
-use super::{Shard, Work};
+use super::input::ReplyTo;
+use super::route::Route;
 use crate::crypto::sign::Verified;
 use crate::proto::command::Command;
 use crate::proto::content::Body;
@@ -28,12 +29,6 @@ impl Shard {
         };
         // Nobody waits for what becomes of it.
         let reply = ReplyTo { shard: self.index, ticket: self.ticket(), slot: 0 };
-        let (message, from, owner) =
-            (Box::new(message.clone()), "/".into(), self.ring.owner_of(&to));
-        if owner == self.index {
-            self.with_user(to.clone(), Work::Mail { to, message, from, reply }, out);
-        } else {
-            self.forward(owner, Parcel::Mail { to, message, from, reply }, out);
-        }
+        self.send_mail(to, Box::new(message.clone()), Route::new("/".into()), reply, out);
     }
 }

@@ -100,7 +100,7 @@ impl Close {
     /// The status of a WebSocket's CLOSE frame (RFC 6455, 7.4); none where one has been sent.
     pub(super) fn web_status(self) -> Option<u16> {
         match self {
-            Self::Asked | Self::Framing => None,
+            Self::Asked | Self::Framing | Self::NotWanted => None,
             Self::Stopping => Some(1001),
             Self::Idle | Self::NoLogin | Self::Refused => Some(1008),
         }
