@@ -29,12 +29,16 @@ fuzz_target!(|text: &str| {
     assert_eq!((again.name(), again.terminal()), (id.name(), id.terminal()));
     assert!(id.is_same_as(&again) && id.is_named_by(id.as_str()));
     let naked = id.naked();
-    assert_eq!((naked.terminal(), naked.name(), naked.address()), (None, id.name(), id.address()));
+    // An empty name is none: `@anywhere` is `anywhere`.
+    assert_eq!((naked.terminal(), naked.address()), (None, id.address()));
+    assert_eq!(naked.name().unwrap_or_default(), id.name().unwrap_or_default());
     assert!(naked.is_same_as(&id));
     assert_eq!(Id::parse(naked.as_str()).as_ref(), Ok(&naked));
     assert!(!(id.is_group() && id.is_user()));
     if let Some(terminal) = id.terminal() {
-        assert_eq!(naked.dressed(terminal).as_ref(), Ok(&id));
+        let dressed = naked.dressed(terminal).expect("it was so dressed");
+        assert!(dressed.is_same_as(&id));
+        assert_eq!(dressed.terminal(), Some(terminal));
     }
     if let Ok(dressed) = naked.dressed(text) {
         assert_eq!(Id::parse(dressed.as_str()).as_ref(), Ok(&dressed));
