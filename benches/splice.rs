@@ -19,7 +19,9 @@ fn splice(c: &mut Criterion<CpuTime>) {
     group.throughput(Throughput::Bytes(message.raw().len() as u64));
     let phone = bob.id().dressed("phone").unwrap();
     for (name, rcpt) in [("user", bob.id()), ("device", &phone)] {
-        let routing = Routing { from: "/phone", rcpt, station: &station.id, time: 1.79e9 };
+        let (traces, recipients) = (&[], &[]);
+        let station = &station.id;
+        let routing = Routing { from: "/phone", rcpt, station, time: 1.79e9, traces, recipients };
         group.bench_function(name, |b| b.iter(|| relay(&message, routing, &mut parser)));
     }
     group.finish();

@@ -49,7 +49,9 @@ fn expected(map: Map<String, Value>) -> Map<String, Value> {
 fn check(raw: &Bytes, map: Map<String, Value>, rcpt: &Id) {
     let (mut parser, station) = (Parser::new(), Id::gsp());
     let message = kit::parsed(raw);
-    let routing = Routing { from: "/phone", rcpt, station: &station, time: 1.5 };
+    let (traces, recipients) = (&[], &[]);
+    let routing =
+        Routing { from: "/phone", rcpt, station: &station, time: 1.5, traces, recipients };
     let copy = relay(&message, routing, &mut parser);
     let Ok(Value::Object(mut found)) = serde_json::from_slice(&copy) else {
         panic!("the copy is not JSON: {copy:?}");
