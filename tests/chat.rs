@@ -340,7 +340,7 @@ fn one_goes_on_as_another_account_and_a_long_file_goes_by_a_shelf() {
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
     fs::write(&long, &bytes).unwrap();
     let lines = format!(
-        "/wait login\n/login Dora\n/wait login\n/to {bob_id}\n/file {}\n/offline\n/online\n/mute Bob\n",
+        "/wait login\n/login Dora\n/wait login\n/to {bob_id}\n/file {}\n/offline\n/online\n/mute {bob_id}\n",
         long.display()
     );
     let output = script(&station, here.path(), "Alice", &flags, &lines);

@@ -421,14 +421,16 @@ fn a_bench_or_fuzz_target_is_named_after_what_it_measures() {
 fn the_table_of_parity_names_tests_that_exist() {
     let mut faults = Vec::new();
     let text = fs::read_to_string(root().join("docs/parity.md")).unwrap();
-    let all = [files("tests", &["rs", "py"]), files("src", &["rs"])].concat();
+    let all =
+        [files("tests", &["rs", "py"]), files("src", &["rs"]), files("loadtest", &["rs"])].concat();
     let mut rows = Vec::new();
     for line in text.lines().filter(|line| line.starts_with("| ")) {
         let number = line.split('|').nth(1).and_then(|cell| cell.trim().parse::<u32>().ok());
         rows.extend(number);
         for name in line.split('`').skip(1).step_by(2).filter(|name| name.contains("::")) {
             let (place, test) = name.split_once("::").unwrap();
-            let place = if place.starts_with("src/") { place } else { &format!("tests/{place}") };
+            let elsewhere = ["src/", "loadtest/"].iter().any(|below| place.starts_with(below));
+            let place = if elsewhere { place } else { &format!("tests/{place}") };
             let found = all.iter().any(|(path, text)| {
                 let rest = path.strip_prefix(place).unwrap_or_default();
                 let here = matches!(rest, ".rs" | ".py") || rest.starts_with('/');

@@ -321,7 +321,9 @@ fn both_sides_say_when_they_end() {
     let mut station = station;
     let mut stream = identity.connect(&station, &Person::new(), Form::WebSocket).into_link();
     assert!(station.terminate(PATIENCE).unwrap().success());
-    assert_eq!(rest_of(&mut stream), (Vec::new(), true));
+    let (rest, ended) = rest_of(&mut stream);
+    let going = [b"\x88\x0a\x03\xe9", b"stopping".as_slice()].concat();
+    assert_eq!((rest, ended), (going, true));
 }
 
 #[test]
@@ -473,7 +475,7 @@ fn an_operator_is_told_which_file_is_wrong_and_what_would_be_right() {
     assert!(findings.contains("ok      tls.certificate and tls.key fit each other"), "{findings}");
     let expired = Identity::until(2020);
     let findings = String::from_utf8(dims("check", &expired, &[]).stdout).unwrap();
-    assert!(findings.contains("warning tls.certificate has expired on 2020-01-01"), "{findings}");
+    assert!(findings.contains("has expired on 2020-01-01 [tls-expired]"), "{findings}");
     // It is not the station that minds.
     assert!(expired.station(&[]).log().contains("tls.certificate has expired on 2020-01-01"));
 }
