@@ -20,6 +20,7 @@ use dim::server::config;
 use dim::server::tls::Tls;
 use kit::{Client, Form, Heard, PATIENCE, Person, Pieces, Station, frame};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rustix::process::Signal;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
@@ -540,4 +541,24 @@ fn a_client_of_a_station_that_has_ended_hears_it() {
     let mut client = identity.login(&station, &Person::new(), Form::Mtp);
     station.kill();
     assert_eq!(client.hear(Instant::now() + PATIENCE), Heard::End);
+}
+
+#[test]
+fn a_renewed_certificate_is_taken_up_on_a_signal() {
+    let identity = Identity::new();
+    let station = identity.station(&[]);
+    let mut before = identity.login(&station, &Person::new(), Form::Mtp);
+    let renewed = identity.renewed(3000);
+    station.signal(Signal::HUP);
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let mut stream = renewed.stream(station.address, 0);
+        // The old certificate is none that this client trusts.
+        if stream.conn.complete_io(&mut stream.sock).is_ok() && !stream.conn.is_handshaking() {
+            break;
+        }
+        assert!(Instant::now() < until, "the old certificate is still shown");
+    }
+    all_is_well(&renewed, &station);
+    before.ping();
 }
