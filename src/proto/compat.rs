@@ -115,7 +115,10 @@ fn receive_command(mut map: Fields) -> Result<Fields, ContentError> {
 
 /// Copies one name's value to the other where that is missing; two values must be equal.
 fn both(map: &mut Fields, a: &str, b: &str, differ: ContentError) -> Result<(), ContentError> {
-    match (map.get(a).cloned(), map.get(b).cloned()) {
+    // Of IDs, a null stands for none, as the packages read it.
+    let ids = differ == ContentError::TwoIds;
+    let said = |name: &str| map.get(name).filter(|value| !(ids && value.is_null())).cloned();
+    match (said(a), said(b)) {
         (Some(x), Some(y)) if x != y => return Err(differ),
         (Some(x), None) => {
             map.insert(b.into(), x);

@@ -281,7 +281,8 @@ STRICTER = [
 # What we take and the packages refuse.
 LAXER = [
     (('message',), '', 'bad visa is left out', bad_visa),
-    (('message',), '', 'a broken key entry is passed over', lambda c: any(map(not_text_or_loose, entries(c)))),
+    (('message',), '', 'a broken key entry is passed over', lambda c: any(map(not_text_or_loose, entries(c)))
+        or 'RSA cipher text length' in c.theirs['reject']),
     (('message',), '', 'keys of a plain message are passed over', lambda c: ('key' in c.value or 'keys' in c.value)
         and 'broadcast message has no key' in c.theirs['reject']),
     (('message',), '', 'group that is none', lambda c: 'group error' in c.theirs['reject']),
@@ -290,6 +291,7 @@ LAXER = [
     (('receive',), '', 'no command, though a field is called so', lambda c: not is_command(c.value)
         and ('command' in c.value or 'C' in c.value)),
     (('meta', 'message', 'key', 'generate'), '', 'key: text round the armor', lambda c: any(map(has_text_round, keys_of(c)))),
+    (('receive',), '', 'null stands for absent', lambda c: c.value.get('ID', 0) is None),
     (('document', 'message'), '', 'null stands for absent', lambda c: any(
         isinstance(one, dict) and one.get('ID', 0) is None for one in (c.value, c.part('visa')))),
     (('document',), '', 'document: stored already', stored_already),
