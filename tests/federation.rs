@@ -379,7 +379,9 @@ fn a_station_that_is_listed_later_is_used_at_once() {
     // And taken off the list, it is nobody special any more.
     std::fs::write(&list, "[]").unwrap();
     all[0].signal(Signal::HUP);
-    wait_log(&all[0], "other stations", 2);
+    for shard in 0..2 {
+        wait_log(&all[0], &format!("taken over shard={shard} neighbors=0"), 1);
+    }
     let letter = alice.letter(&bob, 200);
     a.send(&letter);
     assert_eq!(a.wait_receipt(&letter), "Message cached.");

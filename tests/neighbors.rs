@@ -166,7 +166,14 @@ impl World {
             Shard::new(ShardIndex(n), ring, station, policy.clone(), ans, seed)
         };
         house.shards = (0..SHARDS).map(shard).collect();
-        // The first two are listed by ID, the third is met.
+        let list = Self::listed(at);
+        for n in 0..SHARDS {
+            self.tell((at, ShardIndex(n)), Input::Neighbors(list.clone()));
+        }
+    }
+
+    /// All others: the first two are listed by ID, the third is met.
+    fn listed(at: usize) -> Arc<[Neighbor]> {
         let list = stations().iter().enumerate().filter(|(other, _)| *other != at);
         let list: Vec<Neighbor> = list
             .map(|(other, account)| Neighbor {
@@ -175,9 +182,21 @@ impl World {
                 port: 1,
             })
             .collect();
-        let list: Arc<[Neighbor]> = list.into();
-        for n in 0..SHARDS {
-            self.tell((at, ShardIndex(n)), Input::Neighbors(list.clone()));
+        list.into()
+    }
+
+    /// A station takes others off its list for a moment, one shard after the other.
+    fn forget(&mut self, at: usize) {
+        let mut some = Self::listed(at).to_vec();
+        some.remove(self.draw(STATIONS - 1));
+        for list in [some.into(), Self::listed(at)] {
+            for n in 0..SHARDS {
+                let input = Input::Neighbors(Arc::clone(&list));
+                let delay = self.draw(5_000) as u64;
+                self.later(delay, Happening::Input((at, ShardIndex(n)), input));
+            }
+            let wait = self.draw(50_000) as u64;
+            self.run_for(5_000 + wait);
         }
     }
 
@@ -458,6 +477,7 @@ impl World {
                 self.run_for(100_000);
                 self.raise(at);
             }
+            95..100 => self.forget(at),
             _ => {}
         }
         let wait = self.draw(60_000) as u64;

@@ -92,6 +92,14 @@ impl Shard {
         if onward && route.passed(to) {
             return self.outcome(reply, Outcome::Taken, out);
         }
+        if let Some(user) = lost(to, message.receiver(), &route).filter(|_| !onward) {
+            // The shards learn of another list one after the other, and the user's knew an older
+            // one: without its link this station must not have mail of others. Asked again, that
+            // shard knows better.
+            let device = route.rcpt.as_ref().and_then(|rcpt| rcpt.terminal()).map(Arc::from);
+            let route = Route { rcpt: None, device, ..route };
+            return self.send_mail(user, Box::new(message.clone()), route, reply, out);
+        }
         let digest = match (&route.rcpt, &route.device) {
             (Some(rcpt), _) if onward => copy_digest(&digest_of(message, to), rcpt.as_str()),
             (_, Some(device)) => copy_digest(&digest_of(message, to), device),
@@ -142,7 +150,11 @@ impl Shard {
         reply: ReplyTo,
         out: &mut Outbox,
     ) {
-        if self.is_known(&digest, self.is_neighbor(to)) {
+        if !self.is_neighbor(to) {
+            // No longer, or not yet: it stays where it is.
+            return self.outcome(reply, Outcome::Failed, out);
+        }
+        if self.is_known(&digest, true) {
             return self.repeated(to, &digest, reply, out);
         }
         if self.is_full(to, body.len(), 1) {
@@ -581,6 +593,12 @@ enum Pushed {
     /// The session has older mail to read first; it will find this one in the store.
     Behind,
     No,
+}
+
+/// Whom mail is for that was to go on with a station which is no neighbour.
+fn lost(to: &Id, receiver: &Id, route: &Route) -> Option<Id> {
+    let rcpt = route.rcpt.as_ref()?;
+    (!rcpt.is_same_as(to) && rcpt.is_same_as(receiver)).then(|| rcpt.naked())
 }
 
 /// A user as the receiver of a device's copy.

@@ -154,6 +154,7 @@ impl Shard {
                 },
             });
         }
+        tracing::debug!(shard = self.index.0, neighbors = list.len(), "neighbours taken over");
         self.arrange_links(out);
     }
 
