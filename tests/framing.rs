@@ -250,6 +250,40 @@ fn a_text_longer_than_a_short_frame_passes_both_ways() {
 }
 
 #[test]
+fn receipts_of_a_burst_come_in_one_answer_where_clients_read_that() {
+    let station = station();
+    let bob = Person::new();
+    let mut at_bob = station.login(&bob, Form::Mtp);
+    for form in Form::ALL {
+        let alice = Person::new();
+        let mut at_alice = station.login(&alice, form);
+        let from = at_alice.inbox.len();
+        // More than one answer holds.
+        let letters: Vec<_> = (0..100).map(|_| alice.letter(&bob, 50)).collect();
+        for letter in &letters {
+            at_alice.send(letter);
+        }
+        for letter in &letters {
+            at_bob.wait_letter(letter);
+            let told = at_alice.wait_receipt(letter);
+            assert!(told == "Message delivered." || told == "Message cached.", "{form:?}: {told}");
+        }
+        let answers = &at_alice.inbox[from..];
+        let told: usize = answers.iter().map(|answer| answer.contents.len()).sum();
+        assert_eq!(told, letters.len(), "{form:?}: each once");
+        // On a busy machine it may be no burst.
+        let apart = answers.iter().all(|answer| !answer.array);
+        assert!(apart || form.is_mtp(), "{form:?}");
+        // One that comes alone is told alone.
+        let from = at_alice.inbox.len();
+        let last = alice.letter(&bob, 50);
+        at_alice.send(&last);
+        at_alice.wait_receipt(&last);
+        assert!(!at_alice.inbox[from].array, "{form:?}");
+    }
+}
+
+#[test]
 fn two_first_handshakes_are_told_the_same_session_key() {
     let station = station();
     for form in Form::ALL {

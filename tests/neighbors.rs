@@ -417,6 +417,13 @@ impl World {
             return;
         }
         let Some(content) = self.users[who].person.open(message, &mut None) else { return };
+        match content.get("contents").and_then(Value::as_array) {
+            Some(parts) => parts.iter().for_each(|part| self.told(who, conn, part)),
+            None => self.told(who, conn, &content),
+        }
+    }
+
+    fn told(&mut self, who: usize, conn: ConnId, content: &Value) {
         match content["command"].as_str() {
             Some("handshake") if content["title"] == "DIM?" => {
                 let hello = self.users[who].person.hello(content["session"].as_str());

@@ -341,6 +341,11 @@ impl ReliableMessage {
         said
     }
 
+    /// The JSON text of a member's value, as it came.
+    pub fn member_text(&self, field: Field) -> Option<&str> {
+        std::str::from_utf8(self.raw.get(self.member(field)?.value.clone())?).ok()
+    }
+
     pub(crate) fn member(&self, field: Field) -> Option<&Member> {
         self.members.iter().find(|m| m.field == field)
     }

@@ -61,6 +61,8 @@ pub const MAIL_BYTES_PER_USER_MAX: u64 = 64 << 20;
 /// A phone that is awake acknowledges in one round trip, the reference's clients, which look at
 /// their socket ten times a second, in two or three looks; a sleeping one would hold up the sender.
 pub const ACKNOWLEDGE_MS: u32 = 500;
+/// The reference's clients look at their socket ten times a second: nobody sees a receipt earlier.
+pub const RECEIPTS_MS: u32 = 100;
 /// Blocks of inboxes and documents that were read lately.
 pub const CACHE_MIB: u32 = 128;
 /// One memtable; a handful of them exist while the disk is behind.
@@ -243,6 +245,9 @@ pub struct Mail {
     pub messages_per_user_max: u32,
     /// Bytes that wait for one user; at least one message of the greatest length. Default 64 MiB.
     pub bytes_per_user_max: u64,
+    /// How long the good news about a client's messages is gathered into one answer, in
+    /// milliseconds, where clients read that. Default 100; 0: each receipt by itself.
+    pub receipts_ms: u32,
     /// How long the receiver's acknowledgement is awaited before the message is stored, in
     /// milliseconds. Default 500; 0: store at once.
     pub acknowledge_ms: u32,
@@ -409,6 +414,7 @@ impl Default for Mail {
             expiry_days: EXPIRY_DAYS,
             messages_per_user_max: MAIL_MESSAGES_PER_USER_MAX,
             bytes_per_user_max: MAIL_BYTES_PER_USER_MAX,
+            receipts_ms: RECEIPTS_MS,
             acknowledge_ms: ACKNOWLEDGE_MS,
         }
     }

@@ -523,6 +523,7 @@ pub(super) fn policy(config: &Config) -> Policy {
         idle_ms_max: u64::from(config.limits.idle_ms_max),
         parked_messages_max: wide(config.limits.parked_messages_max),
         flying_bytes_max: wide(config.limits.session_out_bytes_max),
+        receipts_ms: u64::from(config.mail.receipts_ms),
         acknowledge_ms: u64::from(config.mail.acknowledge_ms),
         mailbox_messages_max: u64::from(config.mail.messages_per_user_max),
         mailbox_bytes_max: config.mail.bytes_per_user_max,

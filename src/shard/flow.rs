@@ -15,9 +15,10 @@ use super::seal::{self, Cipher};
 use super::session::{ANY_DEVICE, AckTo, Push, Reading, Session};
 use super::ticket::Stored;
 use super::{EXPIRE_EVERY_MS, EXPIRE_STEP, Shard};
+use crate::proto::content::kind_of;
 use crate::proto::directory::Names;
 use crate::proto::id::Id;
-use crate::proto::json::Parser;
+use crate::proto::json::{self, Parser};
 use crate::proto::message::ReliableMessage;
 use crate::store::{ExpiredQueue, Mail, QueueKey, StoreAnswer, StoreOp};
 use crate::wire::{self, Ack, PushKey, delivery::Due};
@@ -136,6 +137,18 @@ impl Shard {
         conn: ConnId,
         user: &Id,
         content: &Map<String, Value>,
+        introduce: bool,
+    ) -> Option<Bytes> {
+        let (kind, text) = (kind_of(content.get("type")), json::write_object(content));
+        self.sealed_text(conn, user, (kind, &text), introduce)
+    }
+
+    /// The same with a content that is written already, of this kind.
+    pub(super) fn sealed_text(
+        &mut self,
+        conn: ConnId,
+        user: &Id,
+        content: (u32, &str),
         introduce: bool,
     ) -> Option<Bytes> {
         let user = self.users.get(user)?;
@@ -503,6 +516,7 @@ impl Shard {
     pub(super) fn tick(&mut self, out: &mut Outbox) {
         let now_ms = self.now.mono_ms;
         self.keep_due(now_ms, out);
+        self.receipts_due(out);
         self.pace_due(out);
         self.dial_due(out);
         while let Some((due, conn)) = self.due_conns.keys().next().copied() {
@@ -634,6 +648,7 @@ impl Shard {
         }
         let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
         for conn in conns {
+            self.give_receipts(conn, out);
             self.close(conn, Close::Stopping, out);
         }
         if self.sessions.is_empty() {

@@ -9,13 +9,13 @@ use super::input::{ConnId, ReplyTo};
 use super::rate::Hold;
 use super::route::Route;
 use super::session::AckTo;
-use super::ticket::Sink;
+use super::ticket::{Echo, Sink};
 use super::user::{is_device, terminal_of};
 use super::{Shard, Verify, Work};
 use crate::crypto::key::SealKey;
 use crate::crypto::sign::{Verified, verify};
 use crate::proto::address::EntityKind;
-use crate::proto::command::ReceiptText;
+use crate::proto::command::{Origin, ReceiptText};
 use crate::proto::id::Id;
 use crate::proto::message::ReliableMessage;
 use crate::store::StoreOp;
@@ -507,7 +507,8 @@ impl Shard {
     ) {
         self.stats.relayed += 1;
         let route = self.route_of(conn, &ack, &message);
-        let ticket = self.expect(conn, &message, ack, sink, out);
+        let origin = Echo::Relayed(Origin::of(&message));
+        let ticket = self.owe(conn, &message, origin, ack, sink, out);
         if let Some(reply) = self.replies.get_mut(&ticket) {
             reply.introduce = false;
         }

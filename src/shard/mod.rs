@@ -20,6 +20,7 @@ mod lists;
 mod mail;
 pub mod neighbor;
 pub mod rate;
+mod receipts;
 pub mod ring;
 pub mod route;
 mod seal;
@@ -105,6 +106,8 @@ pub struct Policy {
     pub flying_bytes_max: usize,
     /// Bytes of a connection's messages that may wait for an answer before reading stops.
     pub waiting_bytes_max: usize,
+    /// Milliseconds in which a sender's receipts are gathered into one answer; 0: none are.
+    pub receipts_ms: u64,
     /// Milliseconds for a receiver to acknowledge before the store keeps the message.
     pub acknowledge_ms: u64,
     /// Messages kept per device.
@@ -144,6 +147,7 @@ impl Default for Policy {
             flying_max: 256,
             flying_bytes_max: 256 << 10,
             waiting_bytes_max: 4 << 20,
+            receipts_ms: 100,
             acknowledge_ms: 500,
             mailbox_messages_max: 20_480,
             mailbox_bytes_max: 256 << 20,
@@ -201,6 +205,8 @@ pub struct Shard {
     due_conns: BTreeMap<(u64, ConnId), ()>,
     /// When to read on from a connection whose user went too fast.
     due_paced: BTreeMap<(u64, ConnId), ()>,
+    /// When gathered receipts go; in order, since the wait is the same for all.
+    due_receipts: VecDeque<(u64, ConnId)>,
     neighbors: Neighbors,
     federation: Federation,
     stored: HashMap<Ticket, Stored>,
@@ -245,6 +251,7 @@ impl Shard {
             due_mail: VecDeque::new(),
             due_conns: BTreeMap::new(),
             due_paced: BTreeMap::new(),
+            due_receipts: VecDeque::new(),
             neighbors: Neighbors::new(seed),
             federation: Federation::default(),
             stored: HashMap::new(),
@@ -289,7 +296,8 @@ impl Shard {
         let conn = self.due_conns.keys().next().map(|(due, _)| *due);
         let paced = self.due_paced.keys().next().map(|(due, _)| *due);
         let link = self.neighbors.next_deadline();
-        [mail, conn, paced, link].into_iter().flatten().min()
+        let receipts = self.due_receipts.front().map(|(due, _)| *due);
+        [mail, conn, paced, receipts, link].into_iter().flatten().min()
     }
 
     /// Connections that are open.
@@ -314,6 +322,8 @@ impl Shard {
                 let user = self.users.get(user).expect("a session's user is loaded");
                 assert!(user.sessions.contains(conn), "a user knows its sessions");
             }
+            let receipts = session.receipts.as_ref();
+            assert!(receipts.is_none_or(|receipts| receipts.is_sound()), "receipts are given");
             let bytes: usize = session.flying.values().map(|push| push.bytes).sum();
             assert_eq!(bytes, session.flying_bytes, "bytes on the way add up");
         }
@@ -327,6 +337,9 @@ impl Shard {
         let now_ms = self.now.mono_ms;
         for (due, _) in &mut self.due_mail {
             *due = (*due).min(now_ms + policy.acknowledge_ms);
+        }
+        for (due, _) in &mut self.due_receipts {
+            *due = (*due).min(now_ms + policy.receipts_ms);
         }
         let conns = std::mem::take(&mut self.due_conns);
         self.due_conns = conns.into_keys().map(|(_, conn)| ((now_ms, conn), ())).collect();

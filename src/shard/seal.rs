@@ -71,11 +71,10 @@ pub(super) fn seal(
     cipher: &Cipher,
     to: &User,
     terminal: &Arc<str>,
-    content: &Map<String, Value>,
+    (kind, text): (u32, &str),
     time: f64,
     introduce: bool,
 ) -> Option<Bytes> {
-    let text = json::write_object(content);
     let (data, iv) = cipher.key.encrypt(text.as_bytes()).ok()?;
     let signature = station.sign.sign(&data).ok()?;
     // A client with a terminal takes the entry of exactly that name.
@@ -94,7 +93,7 @@ pub(super) fn seal(
     out.push_str("\",\"keys\":");
     out.push_str(&cipher.wrapped);
     out.push_str(",\"type\":\"");
-    out.push_str(&crate::proto::content::kind_of(content.get("type")).to_string());
+    out.push_str(&kind.to_string());
     out.push_str("\",\"signature\":\"");
     out.push_str(&encode::base64_encode(&signature));
     out.push('"');

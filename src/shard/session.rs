@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::input::{ConnId, ReplyTo, Ticket};
 use super::neighbor::Outgoing;
 use super::rate::Bucket;
+use super::receipts::Gathered;
 use super::seal::Cipher;
 use crate::base::encode;
 use crate::crypto::seal::HeardKey;
@@ -52,6 +53,8 @@ pub struct Session {
     pub(super) cipher: Option<Cipher>,
     /// The last content key that came, by its encrypted text.
     pub(super) heard_key: HeardKey,
+    /// Receipts that go together.
+    pub(super) receipts: Option<Box<Gathered>>,
     /// Bytes of messages that wait for an answer.
     pub(super) waiting_bytes: usize,
     /// Why nothing is read now, a bit for each `Hold`.
@@ -137,6 +140,7 @@ impl Session {
             reading: Reading::Idle,
             cipher: None,
             heard_key: None,
+            receipts: None,
             waiting_bytes: 0,
             holds: 0,
             spared: false,

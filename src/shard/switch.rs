@@ -17,7 +17,7 @@ use super::{Shard, Work};
 use crate::crypto::seal::open;
 use crate::crypto::sign::verify;
 use crate::proto::command::{self, Command, title};
-use crate::proto::content::{Body, Content};
+use crate::proto::content::{Body, Content, kind};
 use crate::proto::id::Id;
 use crate::proto::json as text;
 use crate::proto::message::ReliableMessage;
@@ -85,7 +85,8 @@ impl Shard {
                 let Some(user) = self.users.get(&sender) else { return Verdict::Refused };
                 let Some(cipher) = Cipher::new(user) else { return Verdict::Refused };
                 let (none, time) = ("".into(), self.now.wall_s());
-                let sealed = seal::seal(&station, &cipher, user, &none, &again, time, true);
+                let again = (kind::COMMAND, &*text::write_object(&again));
+                let sealed = seal::seal(&station, &cipher, user, &none, again, time, true);
                 sealed.map_or(Verdict::Refused, Verdict::Answer)
             }
             _ => Verdict::Refused,
@@ -121,6 +122,7 @@ impl Shard {
 
     /// Unbinds a connection from its user; what it did not acknowledge is kept.
     fn let_go(&mut self, conn: ConnId, user: &Id, out: &mut Outbox) {
+        self.give_receipts(conn, out);
         self.give_up_pushes(conn, out);
         if let Some(entry) = self.users.get_mut(user) {
             entry.sessions.retain(|other| *other != conn);
@@ -130,6 +132,7 @@ impl Shard {
             session.terminal = "".into();
             session.reading = Reading::Idle;
             session.cipher = None;
+            session.receipts = None;
             session.heard_key = None;
             session.flying.clear();
             session.flying_bytes = 0;

@@ -7,7 +7,7 @@ use super::federation::NO_CONN;
 use super::input::{AccountOp, ConnId, Parcel, ReplyTo, Ticket};
 use super::intake::Way;
 use super::session::AckTo;
-use super::ticket::{After, Reply, Sink, Stored, Wrap};
+use super::ticket::{After, Echo, Reply, Sink, Stored, Wrap};
 use super::user::{is_device, terminal_of};
 use super::{LoginMessages, Shard, Work};
 use crate::base::limits::DOCUMENT_AHEAD_S_MAX;
@@ -72,9 +72,11 @@ impl Shard {
             }
         };
         if let Some(reply) = self.replies.get_mut(&ticket) {
-            reply.origin.insert("sn".into(), content.sn.into());
-            let signature = message.signature_text();
-            reply.origin.insert("signature".into(), signature.into());
+            if let Echo::Fields(origin) = &mut reply.origin {
+                origin.insert("sn".into(), content.sn.into());
+                let signature = message.signature_text();
+                origin.insert("signature".into(), signature.into());
+            }
             reply.group.clone_from(&content.group.clone().filter(|g| {
                 // The station's own group is no group that a receipt would be about.
                 g != "stations@everywhere"
@@ -100,10 +102,23 @@ impl Shard {
         sink: Sink,
         out: &mut Outbox,
     ) -> Ticket {
-        let ticket = self.ticket();
-        let broadcast = message.receiver().is_broadcast();
         let mut origin = message.envelope(&mut self.parser);
         origin.insert("signature".into(), message.signature_text().into());
+        self.owe(conn, message, Echo::Fields(origin), ack, sink, out)
+    }
+
+    /// The same, with what receipts repeat.
+    pub(super) fn owe(
+        &mut self,
+        conn: ConnId,
+        message: &Verified,
+        origin: Echo,
+        ack: AckTo,
+        sink: Sink,
+        out: &mut Outbox,
+    ) -> Ticket {
+        let ticket = self.ticket();
+        let broadcast = message.receiver().is_broadcast();
         let bytes = if sink == Sink::Conn { message.raw().len() } else { 0 };
         let reply = Reply {
             conn,

@@ -9,7 +9,7 @@ use super::census::Census;
 use super::effect::Outbox;
 use super::input::{AccountAnswer, ConnId, Outcome, Parcel, ReplyTo, Ticket};
 use super::session::AckTo;
-use crate::proto::command::{self, ReceiptText, Stamp};
+use crate::proto::command::{self, News, Origin, ReceiptText, Stamp};
 use crate::proto::id::Id;
 use crate::proto::json;
 
@@ -21,7 +21,7 @@ pub(super) struct Reply {
     pub(super) user: Id,
     pub(super) ack: AckTo,
     /// What receipts repeat of the message.
-    pub(super) origin: Map<String, Value>,
+    pub(super) origin: Echo,
     /// Documents are wanted in the form of 2019.
     pub(super) profile: bool,
     /// The group a content was about.
@@ -37,6 +37,26 @@ pub(super) struct Reply {
     pub(super) bytes: usize,
     /// Nothing may be acknowledged: the station could not keep it.
     pub(super) failed: bool,
+}
+
+/// What a receipt repeats.
+#[derive(Debug)]
+pub(super) enum Echo {
+    /// Of what was said to the station.
+    Fields(Map<String, Value>),
+    /// Of a relayed message.
+    Relayed(Origin),
+}
+
+impl Echo {
+    fn fields(&self) -> Map<String, Value> {
+        match self {
+            Self::Fields(map) => map.clone(),
+            Self::Relayed(origin) => {
+                json::parse_object(origin.as_str().as_bytes()).unwrap_or_default()
+            }
+        }
+    }
 }
 
 /// How several contents become one answer.
@@ -143,22 +163,16 @@ impl Shard {
         if self.transit_done(reply, &outcome, out) {
             return;
         }
+        if self.give_news(reply, &outcome, out) {
+            return;
+        }
         let text = match outcome {
             Outcome::Taken => return self.fill(reply.ticket, reply.slot, Vec::new(), out),
-            Outcome::Redirected { neighbor } => {
-                self.stats.redirected += 1;
-                ReceiptText::plain("Message redirected.")
-                    .with(serde_json::json!({"neighbor": neighbor.as_str()}))
-            }
-            Outcome::Delivered { recipient } => {
-                self.stats.delivered += 1;
-                ReceiptText::plain("Message delivered.")
-                    .with(serde_json::json!({"recipient": recipient.as_str()}))
-            }
-            Outcome::Cached => {
-                self.stats.cached += 1;
-                ReceiptText::plain("Message cached.")
-            }
+            Outcome::Redirected { neighbor } => ReceiptText::plain(News::Redirected("").text())
+                .with(serde_json::json!({"neighbor": neighbor.as_str()})),
+            Outcome::Delivered { recipient } => ReceiptText::plain(News::Delivered("").text())
+                .with(serde_json::json!({"recipient": recipient.as_str()})),
+            Outcome::Cached => ReceiptText::plain(News::Cached.text()),
             Outcome::Blocked { by, group: None } => ReceiptText::new(
                 format!("Message is blocked by \"{by}\""),
                 "Message is blocked by \"${receiver}\"",
@@ -206,7 +220,7 @@ impl Shard {
         if text.group.is_none() {
             text.group.clone_from(&reply.group);
         }
-        Some(command::receipt(stamp, text, reply.origin.clone()))
+        Some(command::receipt(stamp, text, reply.origin.fields()))
     }
 
     /// Fills one slot; the last one sends the answer.

@@ -8,6 +8,7 @@ mod handshake;
 mod lists;
 mod push;
 mod receipt;
+mod relayed;
 mod search;
 mod session;
 mod station;
@@ -20,6 +21,7 @@ pub use handshake::Handshake;
 pub use lists::{Block, Mute};
 pub use push::{Push, PushItem};
 pub use receipt::Receipt;
+pub use relayed::{News, Origin, write_array_head, write_receipt};
 pub use search::Search;
 pub use session::{Device, Login, PushService, Report, StationPlace};
 pub use station::{

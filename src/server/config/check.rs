@@ -88,6 +88,7 @@ fn bounds(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
         ("mail.expiry_days", mail.expiry_days.into(), 1..=3650),
         ("mail.messages_per_user_max", mail.messages_per_user_max.into(), 1..=COUNT_MAX),
         ("mail.bytes_per_user_max", mail.bytes_per_user_max, 1..=1 << 50),
+        ("mail.receipts_ms", mail.receipts_ms.into(), 0..=10_000),
         ("mail.acknowledge_ms", mail.acknowledge_ms.into(), 0..=60_000),
         ("store.cache_mib", store.cache_mib.into(), 1..=1 << 20),
         ("store.write_buffer_mib", store.write_buffer_mib.into(), 1..=1 << 16),
