@@ -126,6 +126,21 @@ impl World {
         self.tell(packed.ready[0].bytes.clone())
     }
 
+    /// The bot has been killed: what it has written down is all it knows, and it has met nobody.
+    fn restart(&mut self) {
+        let mut notes = self.assistant.take_notes();
+        self.assistant.tell_all(&mut |note| notes.push(note));
+        self.assistant = Assistant::new().unwrap();
+        notes.iter().for_each(|note| self.assistant.recall(note.as_bytes()).unwrap());
+        assert_eq!(self.assistant.take_notes(), [""; 0]);
+    }
+
+    /// The station has all answers.
+    fn settle(&mut self) {
+        let things = self.assistant.take_ending();
+        things.into_iter().for_each(|thing| self.assistant.end(thing));
+    }
+
     fn about(&self, ask: GroupAsk) -> GroupContent {
         GroupContent { group: self.group.id().clone(), ask }
     }
@@ -303,6 +318,76 @@ fn what_comes_before_the_group_is_known_waits_for_it() {
     let inner = json::parse_object(&inside(&posts[0])).unwrap();
     assert_eq!(inner["sender"], id(&world.alice).as_str());
     assert_eq!(inner["receiver"], "anyone@anywhere");
+}
+
+#[test]
+fn what_waits_outlives_the_bot_until_the_station_has_it() {
+    // Before the group is known.
+    let mut world = World::new();
+    let (letter, reset) = (world.letter(), world.reset());
+    assert_eq!(world.tell(letter).len(), 3);
+    assert_eq!(world.tell(reset), []);
+    world.settle();
+    world.restart();
+    let asked = world.assistant.resume(world.bot.source(), NOW_S);
+    assert!(asked.iter().all(|post| post.to == Id::station_any()), "{asked:?}");
+    assert_eq!(asked.len(), 2, "meta and documents of the group");
+    let group = world.group.clone();
+    meet(&mut world.bot, &group);
+    for turn in 0..2 {
+        let posts = match turn {
+            0 => world.assistant.learned(group.id(), world.bot.source(), NOW_S),
+            // Killed before the station had the copies.
+            _ => {
+                world.restart();
+                world.assistant.resume(world.bot.source(), NOW_S)
+            }
+        };
+        assert_eq!(texts(&posts), ["Group message delivering."], "{turn}");
+        assert_eq!(posts.len(), 3);
+    }
+    assert_eq!(world.assistant.resume(world.bot.source(), NOW_S), [], "it is on its way");
+    world.restart();
+    let posts = world.assistant.resume(world.bot.source(), NOW_S);
+    assert_eq!(read(&mut world.bob, inside(&posts[0])), "hello");
+    world.settle();
+    world.restart();
+    assert_eq!(world.assistant.resume(world.bot.source(), NOW_S), []);
+    assert_eq!(world.assistant.size(), 2, "a group and its keys");
+}
+
+#[test]
+fn a_message_that_lacks_a_key_outlives_the_bot() {
+    let mut world = World::ready();
+    let letter = world.letter();
+    let bob = id(&world.bob);
+    let posts = world.tell(with_keys(&letter, |name| name.starts_with(bob.as_str())));
+    assert_eq!(posts[2].content["replacements"]["count"], "1");
+    world.settle();
+    world.restart();
+    let sealed = seals(&letter)
+        .into_iter()
+        .filter_map(|(name, key)| Some((Id::parse(&name).ok()?, key.as_str()?.to_owned())));
+    let digest = seals(&letter)["digest"].as_str().map(str::to_owned);
+    let keys = SealedKeys { digest, sealed: sealed.collect() };
+    let update = world.about(GroupAsk::Update { from: id(&world.alice), keys });
+    let posts = world.ask(|w| &mut w.alice, &update);
+    assert_eq!((posts.len(), &posts[1].to), (2, &id(&world.carol)));
+    assert_eq!(read(&mut world.carol, inside(&posts[1])), "hello");
+    // She is not known to the bot after a restart: her copy waits for her, on paper too.
+    let mut bot = person(4);
+    meet(&mut bot, world.alice.account());
+    world.bot = bot;
+    let carol = world.carol.account().clone();
+    let again = world.tell(letter);
+    assert!(again.iter().all(|post| post.to != id(&world.carol)));
+    world.restart();
+    let asked = world.assistant.resume(world.bot.source(), NOW_S);
+    assert_eq!(asked.len(), 4, "meta and documents of two members");
+    meet(&mut world.bot, &carol);
+    let posts = world.assistant.learned(carol.id(), world.bot.source(), NOW_S);
+    assert_eq!(posts.len(), 1);
+    assert_eq!(read(&mut world.carol, inside(&posts[0])), "hello");
 }
 
 #[test]

@@ -65,7 +65,11 @@ struct World {
 
 impl World {
     fn new(framing: Framing) -> Self {
-        let settings = Settings { framing, ..Settings::new("127.0.0.1", 9394) };
+        Self::with(Settings { framing, ..Settings::new("127.0.0.1", 9394) })
+    }
+
+    fn with(settings: Settings) -> Self {
+        let framing = settings.framing;
         let (user, keys) = (account("alice", 0), KeyStore::default());
         let source = Directory::default();
         let terminal = Terminal::new(Arc::new(settings), user, source, keys, 42);
@@ -89,10 +93,22 @@ impl World {
 
     fn logged_in(framing: Framing) -> Self {
         let mut world = Self::new(framing);
-        world.run(Input::Start);
-        world.connect();
-        assert!(world.terminal.is_logged_in());
+        world.log_in();
         world
+    }
+
+    fn log_in(&mut self) {
+        self.run(Input::Start);
+        self.connect();
+        assert!(self.terminal.is_logged_in());
+    }
+
+    /// Packages that the terminal has told whole, since the last question.
+    fn take_whole(&mut self) -> Vec<u64> {
+        let whole = std::mem::take(&mut self.events).into_iter();
+        whole
+            .filter_map(|e| if let Event::Whole { package } = e { Some(package) } else { None })
+            .collect()
     }
 
     fn connect(&mut self) {
@@ -375,6 +391,43 @@ fn a_repetition_is_told_once_and_acknowledged_each_time() {
         world.push(&hello);
     }
     assert_eq!((world.texts(), world.oks), (vec!["hello"], 3));
+}
+
+#[test]
+fn a_package_is_acknowledged_when_the_application_says_so() {
+    for framing in BOTH {
+        let settings = Settings { framing, ..Settings::new("127.0.0.1", 9394) };
+        let mut world = World::with(Settings { confirms: true, ..settings });
+        world.log_in();
+        let (mut bob, id) = (world.stranger("bob"), world.id());
+        (world.oks, world.events) = (0, Vec::new());
+        world.push(&letter(&mut bob, &id, "hello"));
+        assert_eq!((world.texts(), world.oks), (vec!["hello"], 0), "{framing:?}");
+        let whole = world.take_whole();
+        assert_eq!(whole.len(), 1);
+        world.run(Input::Confirm(whole[0]));
+        world.run(Input::Confirm(whole[0]));
+        assert_eq!(world.oks, 1, "{framing:?}");
+        // Whose sender is not known is whole when he is.
+        let mut carol = world.stranger("carol");
+        letter(&mut carol, &id, "introduces her, and is lost");
+        world.push(&letter(&mut carol, &id, "who I am you know"));
+        assert_eq!(world.take_whole(), [0; 0]);
+        world.station_says(documents_of(&carol));
+        assert_eq!(world.texts(), ["who I am you know"]);
+        let whole = world.take_whole();
+        assert_eq!((whole.len(), world.oks), (2, 1), "{framing:?}");
+        // On another connection it comes again, and what was told is not told again.
+        world.run(Input::Closed);
+        world.run(Input::Confirm(whole[0]));
+        assert_eq!(world.oks, 1, "{framing:?}");
+        world.log_in();
+        (world.oks, world.events) = (0, Vec::new());
+        world.push(&letter(&mut bob, &id, "hello again"));
+        let whole = world.take_whole();
+        world.run(Input::Confirm(whole[0]));
+        assert_eq!((whole.len(), world.oks), (1, 1), "{framing:?}");
+    }
 }
 
 #[test]

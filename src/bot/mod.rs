@@ -71,8 +71,21 @@ pub trait Bot: Send {
     /// Something became known of an account.
     fn learned(&mut self, id: &Id, known: &dyn Source, now_s: f64) -> Vec<Post>;
 
+    /// It is logged in, perhaps after a restart: asks again for what it waits for.
+    fn resume(&mut self, _known: &dyn Source, _now_s: f64) -> Vec<Post> {
+        Vec::new()
+    }
+
     /// Notes about what has changed since the last call.
     fn take_notes(&mut self) -> Vec<String>;
+
+    /// What waited, by number, and is dealt with by the answers since the last call.
+    fn take_ending(&mut self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// The station has these answers: what waited under this number is forgotten.
+    fn end(&mut self, _number: u64) {}
 
     /// Reads back a note.
     fn recall(&mut self, note: &[u8]) -> Result<(), NoteError>;

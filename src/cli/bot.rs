@@ -1,8 +1,8 @@
 //! `dims bot`: a bot's account, its connection, its notes. What it answers is decided in `crate::bot`.
 
+mod debts;
 mod notes;
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +29,7 @@ use crate::proto::meta::MetaKind;
 use crate::server::config::{Log, PORT};
 use crate::server::lock::{FolderLock, LockError};
 use crate::server::log;
+use debts::Debts;
 use notes::Notes;
 
 /// Names the bot's account, in its folder.
@@ -39,8 +40,8 @@ const MESSAGE_KEY_BITS: usize = 2048;
 const TURN: Duration = Duration::from_millis(200);
 /// Events that are answered with one writing to the disk.
 const EVENTS_PER_TURN: usize = 256;
-/// Answers that wait for the station; beyond them what comes is not answered. It cannot be left
-/// unread, or the acknowledgements behind it would not be read either.
+/// Answers that wait for the station; beyond them what comes is left to the next login. It cannot
+/// be left unread, or the acknowledgements behind it would not be read either.
 const POSTS_MAX: usize = 16_384;
 
 const NOTES: &str = "\
@@ -123,38 +124,54 @@ pub(super) fn bot(args: &BotArgs) -> Result<(), Refusal> {
 }
 
 /// Answers until it is to stop. What cannot be written down ends it: the answers would be lies.
+/// A message is acknowledged when what it changed is written down and the station has the answers;
+/// until then the station would bring it again.
 fn serve(
     client: &Client<Directory>,
     bot: &mut dyn Bot,
     notes: &mut Notes,
     stop: &AtomicBool,
 ) -> std::io::Result<()> {
-    let mut posts = VecDeque::new();
+    let mut debts = Debts::default();
     while !stop.load(Ordering::Relaxed) {
         let mut patience = TURN;
         for _ in 0..EVENTS_PER_TURN {
             let Some(event) = client.next_event(patience) else { break };
             patience = Duration::ZERO;
             let asks = matches!(event, Event::Received(_) | Event::Sealed(_));
-            if asks && posts.len() >= POSTS_MAX {
-                tracing::warn!("too many answers wait for the station: a message is not answered");
+            if asks && debts.posts() >= POSTS_MAX {
+                tracing::warn!("too many answers wait for the station: a message has to");
+                debts.leave();
                 continue;
             }
-            posts.extend(answers(client, bot, event));
+            match event {
+                Event::Whole { package } => debts.close(Some(package)),
+                Event::Acknowledged { token } => debts.paid(token),
+                Event::Failed { token, ref why } => {
+                    tracing::warn!(?why, "an answer was not sent");
+                    debts.failed(token, why);
+                }
+                event => {
+                    // These come between packages.
+                    let between = matches!(event, Event::Learned(_) | Event::LoggedIn { .. });
+                    debts.add(answers(client, bot, event), bot.take_ending());
+                    if between {
+                        debts.close(None);
+                    }
+                }
+            }
         }
+        let settled = debts.take_settled();
+        settled.iter().flat_map(|debt| &debt.things).for_each(|thing| bot.end(*thing));
         notes.take(bot)?;
-        post(client, &mut posts);
+        client.confirm(settled.iter().filter_map(|debt| debt.package));
+        while client.with(|terminal| terminal.unacknowledged()) < OUTBOX_MESSAGES_MAX / 2
+            && let Some((debt, Post { to, content })) = debts.next_post()
+        {
+            debts.sent(debt, client.send(&to, content));
+        }
     }
     Ok(())
-}
-
-/// Hands over what the outbox has room for.
-fn post(client: &Client<Directory>, posts: &mut VecDeque<Post>) {
-    while client.with(|terminal| terminal.unacknowledged()) < OUTBOX_MESSAGES_MAX / 2
-        && let Some(Post { to, content }) = posts.pop_front()
-    {
-        client.send(&to, content);
-    }
 }
 
 fn answers(client: &Client<Directory>, bot: &mut dyn Bot, event: Event) -> Vec<Post> {
@@ -176,21 +193,20 @@ fn answers(client: &Client<Directory>, bot: &mut dyn Bot, event: Event) -> Vec<P
             .into(),
         Event::LoggedIn { station } => {
             tracing::info!(%station, "logged in");
-            Vec::new()
+            client.with(|terminal| bot.resume(terminal.messenger().source(), now_s))
         }
         Event::Disconnected { pause_ms } => {
             tracing::warn!(?pause_ms, "no connection to the station");
-            Vec::new()
-        }
-        Event::Failed { why, .. } => {
-            tracing::warn!(?why, "an answer was not sent");
             Vec::new()
         }
         Event::Refused(why) => {
             tracing::debug!(%why, "a message was refused");
             Vec::new()
         }
-        Event::Packed { .. } | Event::Acknowledged { .. } => Vec::new(),
+        Event::Packed { .. }
+        | Event::Acknowledged { .. }
+        | Event::Failed { .. }
+        | Event::Whole { .. } => Vec::new(),
     }
 }
 
@@ -204,7 +220,7 @@ fn settings(station: &str) -> Result<Settings, Refusal> {
         return Err(Refusal::usage(format!("--station {station}: expected HOST:PORT")));
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    Ok(Settings { receipts: false, ..Settings::new(host, port) })
+    Ok(Settings { receipts: false, confirms: true, ..Settings::new(host, port) })
 }
 
 /// The account that was asked for, the one in the folder, or a new one.

@@ -138,6 +138,16 @@ impl<S: Source + Send + 'static> Client<S> {
         token
     }
 
+    /// What was made of these packages is safe; with [`Settings::confirms`].
+    pub fn confirm(&self, packages: impl IntoIterator<Item = u64>) {
+        let mut state = self.shared.state();
+        for package in packages {
+            self.shared.step(&mut state, Input::Confirm(package));
+        }
+        drop(state);
+        self.shared.flush(WRITE_PATIENCE);
+    }
+
     /// The next event; none if nothing happened within `patience`.
     pub fn next_event(&self, patience: Duration) -> Option<Event> {
         let until = Instant::now() + patience;

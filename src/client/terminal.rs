@@ -9,6 +9,7 @@ mod effect;
 mod incoming;
 mod outgoing;
 mod settings;
+mod unconfirmed;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,10 +34,12 @@ use crate::proto::id::Id;
 use crate::wire::websocket::{self, Masks};
 use crate::wire::{DeframeLimits, Deframer, Framing, mtp_ping, push_head, upgrade};
 
+use unconfirmed::Unconfirmed;
+
 pub use effect::{Effect, Event, Failure, Input};
 pub use settings::{
     CONTACTS_TOLD_MAX, DEPTH_MAX, LOGIN_MS_MAX, MEMBERS_MS_MAX, ONLINE_MS, OWN, PARTS_MAX,
-    QUERIES_MAX, QUERY_AGAIN_MS, SILENCE_MS_MAX, Settings, VISA_AGE_S_MAX,
+    QUERIES_MAX, QUERY_AGAIN_MS, SILENCE_MS_MAX, Settings, UNCONFIRMED_MAX, VISA_AGE_S_MAX,
 };
 
 /// A client of one account at one station.
@@ -57,6 +60,7 @@ pub struct Terminal<S> {
     last_id: u64,
     failures: u32,
     visa_is_new: bool,
+    unconfirmed: Unconfirmed,
 }
 
 #[derive(Debug)]
@@ -108,6 +112,7 @@ impl<S: Source> Terminal<S> {
             random: seed,
             failures: 0,
             visa_is_new: false,
+            unconfirmed: Unconfirmed::default(),
             settings,
         }
     }
@@ -116,6 +121,9 @@ impl<S: Source> Terminal<S> {
     pub fn handle(&mut self, input: Input, now: Now, out: &mut Effects) {
         match input {
             Input::Start if matches!(self.link, Link::Down(_)) => self.dial(out),
+            Input::Confirm(package) => {
+                out.extend(self.unconfirmed.confirm(package).map(Effect::Write));
+            }
             Input::Start | Input::Timer => {}
             Input::Connected => self.connected(now, out),
             Input::Received(bytes) => self.received(bytes, now, out),
@@ -126,6 +134,7 @@ impl<S: Source> Terminal<S> {
                     out.push(Effect::Close);
                 }
                 self.outbox.disconnected();
+                self.unconfirmed.clear();
                 self.link = Link::Down(None);
                 out.push(Effect::Event(Event::Disconnected { pause_ms: None }));
             }
@@ -226,6 +235,7 @@ impl<S: Source> Terminal<S> {
         let pause_ms = longest / 2 + split_mix(&mut self.random) % (longest / 2 + 1);
         self.failures = self.failures.saturating_add(1);
         self.outbox.disconnected();
+        self.unconfirmed.clear();
         self.login.reset();
         self.link = Link::Down(Some(now.mono_ms.saturating_add(pause_ms)));
         out.push(Effect::Event(Event::Disconnected { pause_ms: Some(pause_ms) }));

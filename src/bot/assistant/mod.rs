@@ -4,6 +4,7 @@
 mod group;
 mod keys;
 mod shelf;
+mod waiting;
 
 use std::collections::HashMap;
 
@@ -15,7 +16,7 @@ use super::{Bot, Heard, NoteError, Post};
 use crate::client::say;
 use crate::client::source::Source;
 use crate::proto::command::{Change, GroupCommand};
-use crate::proto::content::{GroupAsk, GroupContent, SealedKeys};
+use crate::proto::content::{Content, GroupAsk, GroupContent, SealedKeys};
 use crate::proto::id::Id;
 use crate::proto::json::Parser;
 use crate::proto::message::{Field, ReliableMessage};
@@ -23,7 +24,7 @@ use crate::proto::processors::Processors;
 use crate::proto::registry::{Registry, RegistryError};
 use group::{Group, Verdict};
 use keys::{KeyBook, Sealed};
-use shelf::Shelf;
+use waiting::{Held, Order, Pending, Waiting, Waits};
 
 /// Groups that are served; a further one is not learned.
 pub const GROUPS_MAX: usize = 65_536;
@@ -41,6 +42,10 @@ enum Note {
     Group(String, Group),
     /// Sender, group, digest, seals.
     Keys(String, String, String, std::collections::BTreeMap<String, String>),
+    /// Something waits, under a number.
+    Waits(u64, Waits),
+    /// It waits no longer.
+    Over(u64),
 }
 
 /// What a content wants.
@@ -49,43 +54,13 @@ enum Task {
     Ask(GroupContent),
 }
 
-/// Waits for its group to become known.
-#[derive(Debug)]
-struct Pending {
-    group: Id,
-    message: ReliableMessage,
-    /// What it says, if it is not a message to be passed on.
-    order: Option<Box<Order>>,
-}
-
-/// A command, and who gave it.
-#[derive(Debug)]
-struct Order {
-    command: GroupCommand,
-    /// Seconds since 1970, by its sender's clock.
-    time: Option<f64>,
-    turn: Turn,
-}
-
-/// A message that some members have not had, for want of a key.
-#[derive(Debug)]
-struct Held {
-    group: Id,
-    digest: Option<String>,
-    message: ReliableMessage,
-    members: Vec<Id>,
-}
-
 /// Passes messages to groups on.
 #[derive(Debug)]
 pub struct Assistant {
     table: Processors<Option<Task>>,
     groups: HashMap<Id, Group>,
     keys: KeyBook,
-    pending: Shelf<Pending>,
-    held: Shelf<Held>,
-    /// For members whose own keys are not known yet.
-    unsent: Shelf<Post>,
+    waiting: Waiting,
     asked: HashMap<Id, f64>,
     notes: Vec<String>,
 }
@@ -106,9 +81,7 @@ impl Assistant {
             table,
             groups: HashMap::new(),
             keys: KeyBook::default(),
-            pending: Shelf::new(WAITING_MAX, WAITING_BYTES_MAX),
-            held: Shelf::new(WAITING_MAX, WAITING_BYTES_MAX),
-            unsent: Shelf::new(WAITING_MAX, WAITING_BYTES_MAX),
+            waiting: Waiting::default(),
             asked: HashMap::new(),
             notes: Vec::new(),
         })
@@ -149,7 +122,7 @@ impl Assistant {
 
     fn wait(&mut self, group: &Id, message: &ReliableMessage, order: Option<Box<Order>>) {
         let pending = Pending { group: group.naked(), message: message.clone(), order };
-        if self.pending.push(message.raw().len(), pending) {
+        if self.waiting.push(pending) {
             tracing::warn!(%group, "too much waits for groups that are not known: some is dropped");
         }
     }
@@ -187,8 +160,8 @@ impl Assistant {
             };
             let query = content(&GroupContent { group: group.clone(), ask });
             posts.extend(turn.posts(vec![query]));
-            let (bytes, message) = (message.raw().len(), message.clone());
-            self.held.push(bytes, Held { group: group.clone(), digest, message, members: missed });
+            let (group, message) = (group.clone(), message.clone());
+            self.waiting.push(Held { group, digest, message, members: missed });
         }
         let template = Some("Group message split for ${count}/${total} member(s).");
         let values = [("count", count.to_string()), ("total", total.to_string())];
@@ -264,7 +237,7 @@ impl Assistant {
             let post = Post { to: member.clone(), content: say::forward(vec![copy.into()]) };
             if known.documents(&member).is_empty() {
                 posts.extend(self.ask(&member, now_s));
-                self.unsent.push(message.raw().len(), post);
+                self.waiting.push(post);
             } else {
                 posts.push(post);
             }
@@ -276,15 +249,14 @@ impl Assistant {
     fn release(&mut self, sender: &Id, group: &Id, known: &dyn Source, now_s: f64) -> Vec<Post> {
         let sent = |held: &Held| held.group == *group && held.message.sender().is_same_as(sender);
         let mut posts = Vec::new();
-        for Held { group, digest, message, members } in self.held.take(sent) {
+        for Held { group, digest, message, members } in self.waiting.take(sent) {
             let still = self.members(&group).to_vec();
             let members = members.into_iter().filter(|member| still.contains(member)).collect();
             let (copies, members) =
                 self.split(&message, &group, digest.as_deref(), members, known, now_s);
             posts.extend(copies);
             if !members.is_empty() {
-                let bytes = message.raw().len();
-                self.held.push(bytes, Held { group, digest, message, members });
+                self.waiting.push(Held { group, digest, message, members });
             }
         }
         posts
@@ -369,24 +341,42 @@ impl Assistant {
                 state.remember(message, change);
                 self.note(&Note::Group(group.to_string(), state.clone()));
                 self.groups.insert(group.clone(), state);
-                self.retry(|waits| *waits == group, known, turn.now_s)
+                self.retry(&group, known, turn.now_s)
             }
         }
     }
 
-    /// Takes up what waited for groups.
-    fn retry(&mut self, fits: impl Fn(&Id) -> bool, known: &dyn Source, now_s: f64) -> Vec<Post> {
+    /// Takes up what waited for a group, and asks for what is still missing.
+    fn retry(&mut self, group: &Id, known: &dyn Source, now_s: f64) -> Vec<Post> {
         let mut posts = Vec::new();
-        let mut waited = self.pending.take(|pending| fits(&pending.group));
-        // Commands first: they say who the members are.
-        waited.sort_by_key(|pending| pending.order.is_none());
-        for Pending { message, order, .. } in waited {
-            posts.extend(match order {
-                None => self.pass_on(&message, known, now_s),
-                Some(order) => self.obey(&message, *order, known),
-            });
+        if known.owner(group).is_none() {
+            posts.extend(self.ask_for_owner(group, known, now_s));
+        } else {
+            // Commands first: they say who the members are.
+            let is_order = |it: &Pending| it.group == *group && it.order.is_some();
+            for Pending { message, order, .. } in self.waiting.take(is_order) {
+                posts.extend(
+                    order.map(|order| self.obey(&message, *order, known)).unwrap_or_default(),
+                );
+            }
+        }
+        if !self.members(group).is_empty() {
+            for Pending { message, .. } in
+                self.waiting.take(|it: &Pending| it.group == *group && it.order.is_none())
+            {
+                posts.extend(self.pass_on(&message, known, now_s));
+            }
         }
         posts
+    }
+}
+
+fn command_in(table: &mut Processors<Option<Task>>, content: &Content) -> Option<GroupCommand> {
+    let mut task = None;
+    table.process(&mut task, content, Registry::none()).ok()?;
+    match task? {
+        Task::Command(command) => Some(command),
+        Task::Ask(_) => None,
     }
 }
 
@@ -417,7 +407,8 @@ impl Bot for Assistant {
             None => Vec::new(),
             Some(Task::Ask(asked)) => self.answer(&turn, asked, known),
             Some(Task::Command(command)) => {
-                let order = Order { command, time: heard.content.time, turn };
+                let (said, time) = (heard.content.map.clone(), heard.content.time);
+                let order = Order { command, said, time, turn };
                 self.obey(heard.message, order, known)
             }
         }
@@ -430,16 +421,41 @@ impl Bot for Assistant {
     fn learned(&mut self, id: &Id, known: &dyn Source, now_s: f64) -> Vec<Post> {
         let mut posts = Vec::new();
         if !known.documents(id).is_empty() {
-            posts.extend(self.unsent.take(|post| post.to.is_same_as(id)));
+            posts.extend(self.waiting.take(|post: &Post| post.to.is_same_as(id)));
         }
         if self.asked.remove(&id.naked()).is_some() {
-            posts.extend(self.retry(|_| true, known, now_s));
+            for group in self.waiting.groups() {
+                posts.extend(self.retry(&group, known, now_s));
+            }
         }
         posts
     }
 
     fn take_notes(&mut self) -> Vec<String> {
+        for note in std::mem::take(&mut self.waiting.notes) {
+            self.note(&note);
+        }
         std::mem::take(&mut self.notes)
+    }
+
+    fn resume(&mut self, known: &dyn Source, now_s: f64) -> Vec<Post> {
+        self.asked.clear();
+        let mut posts = Vec::new();
+        for group in self.waiting.groups() {
+            posts.extend(self.retry(&group, known, now_s));
+        }
+        for stranger in self.waiting.strangers() {
+            posts.extend(self.ask(&stranger, now_s));
+        }
+        posts
+    }
+
+    fn take_ending(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.waiting.ending)
+    }
+
+    fn end(&mut self, number: u64) {
+        self.waiting.end(number);
     }
 
     fn recall(&mut self, note: &[u8]) -> Result<(), NoteError> {
@@ -451,12 +467,17 @@ impl Bot for Assistant {
             Note::Keys(sender, group, digest, keys) => {
                 self.keys.add(&(id(sender)?, id(group)?), Sealed { digest, keys });
             }
+            Note::Waits(number, waits) => {
+                let table = &mut self.table;
+                self.waiting.recall(number, waits, |content| command_in(table, content))?;
+            }
+            Note::Over(number) => self.waiting.forget(number),
         }
         Ok(())
     }
 
     fn size(&self) -> usize {
-        self.groups.len() + self.keys.len()
+        self.groups.len() + self.keys.len() + self.waiting.len()
     }
 
     fn tell_all(&self, write: &mut dyn FnMut(String)) {
@@ -465,6 +486,11 @@ impl Bot for Assistant {
         let keys = self.keys.iter().map(|((sender, group), Sealed { digest, keys })| {
             Note::Keys(sender.to_string(), group.to_string(), digest.clone(), keys.clone())
         });
-        groups.chain(keys).filter_map(|note| serde_json::to_string(&note).ok()).for_each(write);
+        let waiting = self.waiting.tell_all();
+        groups
+            .chain(keys)
+            .chain(waiting)
+            .filter_map(|note| serde_json::to_string(&note).ok())
+            .for_each(write);
     }
 }

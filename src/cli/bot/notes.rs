@@ -10,14 +10,18 @@ use crate::bot::Bot;
 
 /// Longest line that is read, in bytes.
 const LINE_BYTES_MAX: u64 = 16 << 20;
-/// Lines that are not worth writing anew yet.
+/// Lines that are not worth writing anew yet, and bytes.
 const LINES_MIN: usize = 4096;
+const BYTES_MIN: u64 = 64 << 20;
 
 /// The file, open at its end.
 pub(super) struct Notes {
     path: PathBuf,
     file: File,
     lines: usize,
+    bytes: u64,
+    /// Bytes of the whole state, when it was last written.
+    bytes_whole: u64,
 }
 
 impl Notes {
@@ -45,7 +49,7 @@ impl Notes {
         }
         file.set_len(whole)?;
         file.seek(SeekFrom::End(0))?;
-        Ok(Self { path: path.to_owned(), file, lines })
+        Ok(Self { path: path.to_owned(), file, lines, bytes: whole, bytes_whole: whole })
     }
 
     /// Writes down what `bot` has to say since the last time; it is on the disk afterwards.
@@ -61,7 +65,9 @@ impl Notes {
         }
         self.file.write_all(text.as_bytes())?;
         self.lines += notes.len();
-        if self.lines > LINES_MIN.max(2 * bot.size()) {
+        self.bytes += text.len() as u64;
+        let much = self.bytes > BYTES_MIN.max(2 * self.bytes_whole);
+        if much || self.lines > LINES_MIN.max(2 * bot.size()) {
             return self.rewrite(bot);
         }
         self.file.sync_data()
@@ -72,9 +78,9 @@ impl Notes {
         let beside = self.path.with_extension("new");
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        let (mut out, mut lines, mut failed) = (BufWriter::new(file), 0, None);
+        let (mut out, mut lines, mut bytes, mut failed) = (BufWriter::new(file), 0, 0, None);
         bot.tell_all(&mut |note| {
-            lines += 1;
+            (lines, bytes) = (lines + 1, bytes + note.len() as u64 + 1);
             let written = out.write_all(note.as_bytes()).and_then(|()| out.write_all(b"\n"));
             failed = failed.take().or(written.err());
         });
@@ -88,6 +94,7 @@ impl Notes {
             File::open(folder)?.sync_all()?;
         }
         (self.file, self.lines) = (file, lines);
+        (self.bytes, self.bytes_whole) = (bytes, bytes);
         Ok(())
     }
 }

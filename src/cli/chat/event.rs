@@ -32,7 +32,10 @@ impl Talk {
                 let screen = format!("- no connection; trying again within {seconds} s");
                 self.show(Said::new("disconnected", fields).shown(screen));
             }
-            Event::Disconnected { pause_ms: None } | Event::Learned(_) | Event::Sealed(_) => {}
+            Event::Disconnected { pause_ms: None }
+            | Event::Learned(_)
+            | Event::Sealed(_)
+            | Event::Whole { .. } => {}
             Event::Packed { token, signature } => {
                 if let Some(sent) = self.sent.iter_mut().find(|sent| sent.token == token) {
                     sent.letters += 1;

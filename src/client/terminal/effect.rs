@@ -20,6 +20,8 @@ pub enum Input {
     Closed,
     /// The application wants this sent.
     Send(Outgoing),
+    /// What the application made of this package is safe: the station may forget it.
+    Confirm(u64),
     /// A deadline has passed.
     Timer,
     /// The application leaves. What was not sent yet is not sent.
@@ -52,6 +54,13 @@ pub enum Event {
     Received(Box<Opened>),
     /// A message to a group that is sealed for others; its sender is proved.
     Sealed(Box<Verified>),
+    /// Everything of a package has been told. Only with [`confirms`](super::Settings::confirms):
+    /// then the package is acknowledged by [`Input::Confirm`], and comes again after a new login
+    /// as long as it is not.
+    Whole {
+        /// The terminal's name for it.
+        package: u64,
+    },
     /// A content became a message, by whose signature receipts will speak of it. To a group, once
     /// for each member.
     Packed {

@@ -38,9 +38,19 @@ impl<S: Source> Terminal<S> {
                     Framing::WebSocket => text_ack(&body).map(|ack| self.frame(0, &ack)),
                     _ => encode_ack(&ack).map(Bytes::from),
                 };
-                out.extend(ack.map(Effect::Write));
+                self.acknowledge(ack, out);
             }
         }
+    }
+
+    /// Acknowledges a package, or leaves that to the application.
+    fn acknowledge(&mut self, ack: Option<Bytes>, out: &mut Effects) {
+        // Of a login, nothing has to be kept.
+        if !self.settings.confirms || !self.is_logged_in() {
+            return out.extend(ack.map(Effect::Write));
+        }
+        let whole = self.unconfirmed.add(ack);
+        out.extend(whole.map(|package| Effect::Event(Event::Whole { package })));
     }
 
     /// One message, or one inside another.
@@ -61,6 +71,9 @@ impl<S: Source> Terminal<S> {
             }
             Ok(Some(Incoming::Missing(sender, _))) => {
                 self.want(&sender, now, out);
+                if self.settings.confirms {
+                    self.unconfirmed.waits_for(sender.clone());
+                }
                 let dropped = self.messenger.park_in(sender, line);
                 out.extend(dropped.map(|sender| Effect::Event(Event::Dropped(sender))));
             }
@@ -155,6 +168,9 @@ impl<S: Source> Terminal<S> {
         while let Some(id) = self.messenger.take_learned() {
             for line in self.messenger.unpark_in(&id) {
                 self.deliver(line, 0, now, out);
+            }
+            for package in self.unconfirmed.met(&id) {
+                out.push(Effect::Event(Event::Whole { package }));
             }
             self.try_parked(now, out);
             out.push(Effect::Event(Event::Learned(id)));

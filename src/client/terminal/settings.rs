@@ -35,6 +35,9 @@ pub const PARTS_MAX: usize = 256;
 /// How deep arrays and forwards may lie in each other.
 pub const DEPTH_MAX: u8 = 3;
 
+/// Packages that wait for the application's word; beyond, the oldest is left to the next login.
+pub const UNCONFIRMED_MAX: usize = 16_384;
+
 /// Token of what a terminal sends by itself and keeps until it is acknowledged. An application that
 /// uses it for its own is not told what becomes of it.
 pub const OWN: u64 = 0;
@@ -57,6 +60,9 @@ pub struct Settings {
     pub announces: bool,
     /// Whether a person's message is answered with "Message received.".
     pub receipts: bool,
+    /// Whether a package is acknowledged only when the application says so, with
+    /// [`Input::Confirm`](super::Input::Confirm). For those who must not lose what they were told.
+    pub confirms: bool,
     /// Silence of the station after which it is asked for a sign of life, in milliseconds.
     pub ping_ms: u64,
     /// The first pause before dialling again, in milliseconds; it doubles each time.
@@ -76,6 +82,7 @@ impl Settings {
             agent: concat!("dim-station/", env!("CARGO_PKG_VERSION")).to_owned(),
             announces: true,
             receipts: true,
+            confirms: false,
             ping_ms: 16_000,
             pause_ms_min: 1000,
             pause_ms_max: 128_000,
