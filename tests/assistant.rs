@@ -248,7 +248,11 @@ fn a_missing_key_is_asked_for_and_the_message_goes_on_when_it_comes() {
     assert_eq!(texts(&posts), ["Group keys updated."]);
     assert_eq!((posts.len(), &posts[1].to), (2, &id(&world.carol)));
     assert_eq!(read(&mut world.carol, inside(&posts[1])), "hello");
-    assert_eq!(texts(&world.ask(|w| &mut w.alice, &update)), ["Failed to update group keys."]);
+    // Once more is no fault, and nothing goes out again; for nobody is one.
+    assert_eq!(texts(&world.ask(|w| &mut w.alice, &update)), ["Group keys updated."]);
+    let nothing =
+        world.about(GroupAsk::Update { from: id(&world.alice), keys: SealedKeys::default() });
+    assert_eq!(texts(&world.ask(|w| &mut w.alice, &nothing)), ["Failed to update group keys."]);
     let posts = world.ask(|w| &mut w.carol, &request);
     assert_eq!(posts[0].content["act"], "respond");
     let given = posts[0].content["keys"].as_object().unwrap();

@@ -16,6 +16,7 @@ use std::time::Instant;
 use dim::client::account::Account;
 use dim::client::blocking::{Client, now_s};
 use dim::client::directory::Directory;
+use dim::client::folder::Folder;
 use dim::client::keys::KeyStore;
 use dim::client::say;
 use dim::client::source::{Groups, People};
@@ -39,12 +40,17 @@ struct Bot {
 
 impl Bot {
     fn start(name: &str, folder: &Path, port: u16) -> Self {
+        Self::start_with(name, folder, port, &[])
+    }
+
+    fn start_with(name: &str, folder: &Path, port: u16, flags: &[&str]) -> Self {
         let log = folder.join(format!("{name}.log"));
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log);
         let mut child = Command::new(env!("CARGO_BIN_EXE_dims"))
             .args(["bot", name, "--log", "debug", "--station", &format!("127.0.0.1:{port}")])
             .arg("--data-dir")
             .arg(folder.join(name))
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log.unwrap())
@@ -218,6 +224,40 @@ fn whoever_logs_in_while_the_archivist_is_away_is_found_later() {
     let again = Bot::start("archivist", place.path(), station.address.port());
     assert_eq!(find(&mut carol, &again.id, &search("carol"), 1), [carol.id.as_str()]);
     assert_eq!(again.id, id);
+}
+
+#[test]
+fn accounts_of_a_folder_are_found_and_answers_bring_metas_where_that_is_wanted() {
+    let (station, bot, place) = with_bot("archivist");
+    let mut user = User::login(&station, account("Carol"));
+    assert!(find(&mut user, &bot.id, &search("dave"), 0).is_empty());
+    let plain = user.ask(ARCHIVIST, &bot.id, &search("carol"));
+    assert!(!plain.contains_key("results") && !plain.contains_key("message"), "{plain:?}");
+    assert!(bot.terminate().success());
+
+    let (old, dave) = (place.path().join("old"), account("Dave"));
+    Folder::below(&old).save(&dave).unwrap();
+    // The second time it knows him.
+    for flags in [&["--metas", "--import", old.to_str().unwrap()][..], &["--metas"]] {
+        let port = station.address.port();
+        let bot = Bot::start_with("archivist", place.path(), port, flags);
+        assert_eq!(find(&mut user, &bot.id, &search("dave"), 1), [dave.id().as_str()]);
+        let old = Search { limit: 20, ..search("dave") };
+        let answer = user.ask(ARCHIVIST, &bot.id, &old);
+        assert_eq!(answer["results"][dave.id().as_str()], Value::from(dave.meta().to_map()));
+        assert_eq!(answer["message"], "1 user(s) found");
+        let mut online = user.ask(ARCHIVIST, &bot.id, &search(Search::ONLINE));
+        online.retain(|name, _| name == "message" || name == "results");
+        assert!(online["message"].as_str().unwrap().ends_with("user(s) connected"));
+        assert!(online["results"].is_object());
+        assert!(bot.terminate().success());
+    }
+    let refused = Command::new(env!("CARGO_BIN_EXE_dims"))
+        .args(["bot", "assistant", "--metas", "--data-dir"])
+        .arg(place.path().join("assistant"))
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2));
 }
 
 #[test]

@@ -31,6 +31,9 @@ pub const ONLINE_S: f64 = 660.0;
 /// Users who are remembered as online; who has been silent longest makes room.
 pub const ONLINE_MAX: usize = 65_536;
 
+/// Accounts whose metas are kept for answers of before 2023.
+pub const METAS_MAX: usize = 65_536;
+
 /// Longest address book, in bytes of its command.
 pub const CONTACTS_BYTES_MAX: usize = 256 * 1024;
 /// All address books together, in bytes.
@@ -43,6 +46,8 @@ enum Note {
     Account(String, String),
     /// Somebody's ID and address book: the command that brought it.
     Contacts(String, Map<String, Value>),
+    /// Somebody's ID and meta.
+    Meta(String, Map<String, Value>),
 }
 
 /// Finds users, and keeps their address books.
@@ -60,6 +65,8 @@ struct Desk {
     online: HashMap<Id, f64>,
     contacts: HashMap<Id, Map<String, Value>>,
     contacts_bytes: usize,
+    /// By ID; none unless answers are to bring them.
+    metas: Option<HashMap<Id, Map<String, Value>>>,
     notes: Vec<String>,
     turn: Option<Turn>,
 }
@@ -76,10 +83,17 @@ impl Archivist {
             online: HashMap::new(),
             contacts: HashMap::new(),
             contacts_bytes: 0,
+            metas: None,
             notes: Vec::new(),
             turn: None,
         };
         Ok(Self { table, desk })
+    }
+
+    /// Lets answers bring the metas of those who are found, and say how many they are: clients of
+    /// before August 2023 learn metas from there.
+    pub fn bring_metas(&mut self) {
+        self.desk.metas.get_or_insert_default();
     }
 
     /// Lets an account be found, whose meta is known.
@@ -126,6 +140,9 @@ impl Bot for Archivist {
         if let Some(document) = known.documents(id).first() {
             let name = document.properties().get("name").and_then(Value::as_str);
             self.learn(id, name.unwrap_or_default());
+            if let Some(meta) = known.meta(id) {
+                self.desk.learn_meta(&id.naked(), &meta.to_map());
+            }
         }
         Vec::new()
     }
@@ -144,12 +161,19 @@ impl Bot for Archivist {
                 let id = Id::parse(&id).map_err(|_| no_id(id))?;
                 self.desk.keep(id, command);
             }
+            Note::Meta(id, meta) => {
+                let id = Id::parse(&id).map_err(|_| no_id(id))?;
+                if let Some(metas) = &mut self.desk.metas {
+                    metas.insert(id, meta);
+                }
+            }
         }
         Ok(())
     }
 
     fn size(&self) -> usize {
-        self.desk.index.len() + self.desk.contacts.len()
+        let metas = self.desk.metas.as_ref().map_or(0, HashMap::len);
+        self.desk.index.len() + self.desk.contacts.len() + metas
     }
 
     fn tell_all(&self, write: &mut dyn FnMut(String)) {
@@ -158,7 +182,9 @@ impl Bot for Archivist {
         let contacts = self.desk.contacts.iter();
         let contacts =
             contacts.map(|(id, command)| Note::Contacts(id.as_str().to_owned(), command.clone()));
-        accounts.chain(contacts).filter_map(|note| text_of(&note)).for_each(write);
+        let metas = self.desk.metas.iter().flatten();
+        let metas = metas.map(|(id, meta)| Note::Meta(id.as_str().to_owned(), meta.clone()));
+        accounts.chain(contacts).chain(metas).filter_map(|note| text_of(&note)).for_each(write);
     }
 }
 
@@ -229,8 +255,34 @@ impl Desk {
             }
         };
         tracing::debug!(hits = users.len(), "searched");
-        let answer = Search { users: Some(users), station: Some(self.me.clone()), ..search };
-        vec![content(&answer)]
+        let (found, results) = (users.len(), self.results(&users));
+        let brings = results.is_some();
+        let station = Some(self.me.clone());
+        let mut answer = content(&Search { users: Some(users), station, results, ..search });
+        if brings {
+            let state = if online { "connected" } else { "found" };
+            answer.insert("message".into(), format!("{found} user(s) {state}").into());
+            // Who asked by this name looks for it in the answer.
+            if asked.map.get("command").is_some_and(|name| name == Search::ONLINE) {
+                answer.insert("command".into(), Search::ONLINE.into());
+            }
+        }
+        vec![answer]
+    }
+
+    /// The metas of these, if answers are to bring them.
+    fn results(&self, users: &[Id]) -> Option<Map<String, Value>> {
+        let metas = self.metas.as_ref()?;
+        let known = users.iter().filter_map(|id| Some((id, metas.get(id)?)));
+        Some(known.map(|(id, meta)| (id.as_str().to_owned(), meta.clone().into())).collect())
+    }
+
+    fn learn_meta(&mut self, id: &Id, meta: &Map<String, Value>) {
+        let Some(metas) = &mut self.metas else { return };
+        if metas.len() < METAS_MAX && !metas.contains_key(id) {
+            metas.insert(id.clone(), meta.clone());
+            self.note(&Note::Meta(id.as_str().to_owned(), meta.clone()));
+        }
     }
 
     /// Who is online, the latest first.

@@ -21,6 +21,7 @@ use crate::client::folder::{Folder, read_bytes, write_bytes};
 use crate::client::keys::KeyStore;
 use crate::client::outbox::OUTBOX_MESSAGES_MAX;
 use crate::client::say as contents;
+use crate::client::source::People;
 use crate::client::terminal::{Event, Settings};
 use crate::crypto::key::{OpenKey, SignKey};
 use crate::proto::address::EntityKind;
@@ -66,6 +67,13 @@ pub(super) struct BotArgs {
     /// Folder of its account and its notes [default: NAME]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Archivist: lets the accounts of this folder be found too: a Python station's data, or what
+    /// `dims export` wrote
+    #[arg(long, value_name = "DIR")]
+    import: Option<PathBuf>,
+    /// Archivist: answers bring the metas of those who are found, for clients of before August 2023
+    #[arg(long)]
+    metas: bool,
     /// Log level: off, error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: String,
@@ -87,9 +95,15 @@ impl Name {
         }
     }
 
-    fn make(self, me: &Id) -> Result<Box<dyn Bot>, Refusal> {
+    fn make(self, me: &Id, metas: bool) -> Result<Box<dyn Bot>, Refusal> {
         Ok(match self {
-            Self::Archivist => Box::new(Archivist::new(me).map_err(Refusal::here)?),
+            Self::Archivist => {
+                let mut archivist = Archivist::new(me).map_err(Refusal::here)?;
+                if metas {
+                    archivist.bring_metas();
+                }
+                Box::new(archivist)
+            }
             Self::Assistant => Box::new(Assistant::new().map_err(Refusal::here)?),
         })
     }
@@ -97,6 +111,9 @@ impl Name {
 
 pub(super) fn bot(args: &BotArgs) -> Result<(), Refusal> {
     let name = args.name.text();
+    if args.name != Name::Archivist && (args.import.is_some() || args.metas) {
+        return Err(Refusal::usage("--import and --metas are the archivist's"));
+    }
     let dir = args.data_dir.clone().unwrap_or_else(|| PathBuf::from(name));
     let settings = settings(&args.station)?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -110,10 +127,14 @@ pub(super) fn bot(args: &BotArgs) -> Result<(), Refusal> {
         LockError::Running(_) => Refusal::here(format!("{}: a bot runs in it", dir.display())),
         LockError::File(error) => Refusal::here(format!("{}: {error}", dir.display())),
     })?;
-    let mut bot = args.name.make(account.id())?;
+    let mut bot = args.name.make(account.id(), args.metas)?;
     let path = dir.join(name).with_extension("notes");
     let refused = |error| Refusal::here(format!("{}: {error}", path.display()));
     let mut notes = Notes::open(&path, &mut *bot).map_err(refused)?;
+    if let Some(from) = &args.import {
+        import(&Folder::below(from), &mut *bot)?;
+        notes.take(&mut *bot).map_err(refused)?;
+    }
     say(format_args!("bot      {}\n[ans]    {name} = \"{}\"", account.id(), account.id()));
     let client = Client::start(settings, account, Directory::default(), KeyStore::default())
         .map_err(Refusal::here)?;
@@ -121,6 +142,26 @@ pub(super) fn bot(args: &BotArgs) -> Result<(), Refusal> {
     client.close();
     tracing::info!("stopped");
     done
+}
+
+/// Tells the bot whom the files of a folder prove.
+fn import(folder: &Folder, bot: &mut dyn Bot) -> Result<(), Refusal> {
+    let mut known = 0_u64;
+    for address in folder.addresses()? {
+        let Some(meta) = folder.meta_at(&address?)? else { continue };
+        let (id, mut one) = (meta.id().clone(), Directory::default());
+        for document in folder.documents(&meta)? {
+            match document {
+                Ok(document) => drop(one.save_document(document, now_s())),
+                Err(error) => tracing::warn!(%id, %error, "a document is left out"),
+            }
+        }
+        one.save_meta(meta);
+        bot.learned(&id, &one, now_s());
+        known += 1;
+    }
+    tracing::info!(accounts = known, "imported");
+    Ok(())
 }
 
 /// Answers until it is to stop. What cannot be written down ends it: the answers would be lies.

@@ -9,6 +9,7 @@
     reason = "a test reads files and stops at a set that is not whole"
 )]
 
+mod bots;
 mod contents;
 mod encodings;
 mod identity;
@@ -20,6 +21,16 @@ mod streams;
 mod transport;
 
 use set::{list, map, run, run_items};
+
+#[test]
+fn the_archivist_answers_as_recorded() {
+    assert_eq!(bots::answers_are_those_recorded("archivist.json"), 6);
+}
+
+#[test]
+fn the_assistant_answers_as_recorded() {
+    assert_eq!(bots::answers_are_those_recorded("assistant.json"), 5);
+}
 
 #[test]
 fn digests() {

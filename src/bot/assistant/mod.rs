@@ -195,8 +195,7 @@ impl Assistant {
         keys: Vec<(String, String)>,
         members: &[Id],
     ) -> bool {
-        let is_member = |name: &str| Id::parse(name).is_ok_and(|id| members.contains(&id.naked()));
-        let keys = keys.into_iter().filter(|(name, _)| is_member(name)).collect();
+        let keys = keys.into_iter().filter(|(name, _)| is_one_of(members, name)).collect();
         let sealed = Sealed { digest: digest.unwrap_or_default().to_owned(), keys };
         let direction = (sender.naked(), group.naked());
         if !self.keys.add(&direction, sealed) {
@@ -274,10 +273,12 @@ impl Assistant {
             GroupAsk::History { last_time } => self.tell_history(turn, &group, last_time),
             GroupAsk::Update { keys, .. } => {
                 let SealedKeys { digest, sealed } = keys;
-                let sealed = sealed.into_iter().map(|(id, key)| (id.to_string(), key)).collect();
-                if !self.add_keys(&turn.sender, &group, digest.as_deref(), sealed, &members) {
+                let sealed: Vec<(String, String)> =
+                    sealed.into_iter().map(|(id, key)| (id.to_string(), key)).collect();
+                if !sealed_for(&sealed, &members) {
                     return say("Failed to update group keys.");
                 }
+                self.add_keys(&turn.sender, &group, digest.as_deref(), sealed, &members);
                 let mut posts = say("Group keys updated.");
                 posts.extend(self.release(&turn.sender, &group, known, turn.now_s));
                 posts
@@ -369,6 +370,14 @@ impl Assistant {
         }
         posts
     }
+}
+
+fn is_one_of(members: &[Id], name: &str) -> bool {
+    Id::parse(name).is_ok_and(|id| members.contains(&id.naked()))
+}
+
+fn sealed_for(keys: &[(String, String)], members: &[Id]) -> bool {
+    keys.iter().any(|(name, _)| is_one_of(members, name))
 }
 
 fn command_in(table: &mut Processors<Option<Task>>, content: &Content) -> Option<GroupCommand> {
