@@ -13,6 +13,8 @@ use crate::client::messenger::Opened;
 use crate::client::say;
 use crate::client::source::{Groups, People};
 use crate::crypto::error::CryptoError;
+use crate::crypto::identity::Proven;
+use crate::proto::address::EntityKind;
 use crate::proto::command::{Change, GroupCommand};
 use crate::proto::content::{GroupAsk, GroupContent};
 use crate::proto::id::Id;
@@ -148,11 +150,44 @@ impl Talk {
         let time = now_s();
         let reset = self.signed(group, Change::Reset(members.clone()))?;
         self.book(|book| book.keep_group(group, &members, Some((time, reset))));
-        let history = self.history_of(group)?;
-        for member in told.iter().filter(|member| !member.is_same_as(&self.me)) {
-            self.client.send(member, say::forward(history.clone()));
-        }
+        self.tell(group, &told, &self.history_of(group)?);
         self.show_group(group);
+        Ok(())
+    }
+
+    /// Sends messages of a group's history to members, and to bots that pass its messages on.
+    fn tell(&self, group: &Id, members: &[Id], history: &[Value]) {
+        let assistants = self.book(|book| book.assistants(group));
+        for one in members.iter().chain(&assistants).filter(|one| !one.is_same_as(&self.me)) {
+            self.client.send(one, say::forward(history.to_vec()));
+        }
+    }
+
+    /// Has a bot pass on the messages of a group of ours.
+    pub(super) fn assist(&mut self, group: &str, bot: &str) -> Done<()> {
+        let (group, bot) = (self.group(group)?, self.whom(bot)?);
+        if !self.owns(&group) {
+            return Err("only its owner can do that".into());
+        }
+        if bot.kind() != EntityKind::Bot {
+            return Err(format!("{bot} is no bot").into());
+        }
+        let (meta, documents) = self.book(|book| (book.meta(&group), book.documents(&group)));
+        let meta = meta.ok_or("the group is not known here")?.into_inner();
+        let documents = documents.into_iter().map(Proven::into_inner).collect();
+        let sign = self.client.with(|t| t.messenger().account().sign_key().clone());
+        let mut account = Account::restore(&group, meta, documents, sign, Vec::new())
+            .map_err(|error| error.to_string())?;
+        let bulletin = account.document().map(|bulletin| bulletin.properties().clone());
+        let mut properties = bulletin.unwrap_or_default();
+        properties.insert("assistants".into(), vec![bot.as_str()].into());
+        let bulletin = account.publish(properties, now_s()).map_err(|error| error.to_string())?;
+        self.book(|book| book.save_document(bulletin, now_s()));
+        self.client.send(&Id::station_any(), introduction(&account));
+        let (members, history) = (self.members_of(&group), self.history_of(&group)?);
+        self.tell(&group, &members, &history);
+        let (bot, group) = (self.called(&bot), self.name_of(&group));
+        self.note(&format!("{bot} passes on what is said in {group}"));
         Ok(())
     }
 
@@ -163,19 +198,17 @@ impl Talk {
             return Err("you are no member of it".into());
         }
         let message = self.signed(group, change)?;
-        for member in members.iter().filter(|member| !member.is_same_as(&self.me)) {
-            self.client.send(member, say::forward(vec![message.clone()]));
-        }
+        self.tell(group, &members, &[message]);
         Ok(())
     }
 
     /// A command of a group's history as a message in the open, which others may hand on.
-    fn signed(&mut self, group: &Id, change: Change) -> Done<Value> {
+    fn signed(&self, group: &Id, change: Change) -> Done<Value> {
         let command = GroupCommand { group: group.clone(), change, text: None };
         self.in_the_open(&Self::content(&command))
     }
 
-    fn in_the_open(&mut self, content: &serde_json::Map<String, Value>) -> Done<Value> {
+    fn in_the_open(&self, content: &serde_json::Map<String, Value>) -> Done<Value> {
         let packed = self.client.with(|terminal| {
             let messenger = terminal.messenger_mut();
             messenger.encrypt_sign(content, &Id::anyone(), now_s())
@@ -186,7 +219,7 @@ impl Talk {
     }
 
     /// The messages that make a group: what it is, and who belongs to it.
-    fn history_of(&mut self, group: &Id) -> Done<Vec<Value>> {
+    fn history_of(&self, group: &Id) -> Done<Vec<Value>> {
         let (meta, documents) = self.book(|book| (book.meta(group), book.documents(group)));
         let mut content = say::documents(group, documents.iter().map(|document| &**document));
         if let Some(meta) = meta {
@@ -245,6 +278,7 @@ impl Talk {
         let mut members = self.members_of(&group);
         let is_in = |members: &[Id], id: &Id| members.iter().any(|member| member.is_same_as(id));
         let mut reset = None;
+        let quits = matches!(change, Change::Quit);
         match change {
             Change::Reset(all)
                 if directs && all.first().is_some_and(|it| it.is_same_as(&owner)) =>
@@ -267,6 +301,13 @@ impl Talk {
         if members.len() <= MEMBERS_MAX {
             self.book(|book| book.keep_group(&group, &members, reset));
             self.show_group(&group);
+        }
+        // Who leaves tells the members only.
+        if quits
+            && owner.is_same_as(&self.me)
+            && let Ok(message) = serde_json::from_slice(opened.message.raw())
+        {
+            self.tell(&group, &[], &[message]);
         }
     }
 

@@ -219,6 +219,7 @@ impl Talk {
             Command::Expel { group, members } => self.expel(group, &members)?,
             Command::Quit(group) => self.quit_group(group)?,
             Command::Members(group) => self.members(group)?,
+            Command::Assist { group, bot } => self.assist(group, bot)?,
             Command::SayIn { group, text } => {
                 let group = self.group(group)?;
                 self.say_to(&group, text);
