@@ -303,36 +303,72 @@ fn two_bots_do_not_share_a_folder() {
     assert!(said.contains("a bot runs in it"), "{said}");
 }
 
+/// The owner knows who is in the group, and tells the station of the group and the bot of its members.
+fn introduce(owner: &User, bot: &Id, group: &Account, members: Vec<Id>) {
+    owner.client.with(|terminal| {
+        let source = terminal.messenger_mut().source_mut();
+        source.save_meta(group.meta().clone());
+        source.save_document(group.document().unwrap().clone(), now_s());
+        source.save_members(group.id(), members.clone());
+    });
+    let meta = json!({"type": 136, "command": "meta", "did": group.id().as_str(),
+        "meta": group.meta().to_map()});
+    owner.client.send(&Id::station_any(), meta.as_object().unwrap().clone());
+    let bulletin = say::documents(group.id(), group.documents().iter().map(|d| &**d));
+    owner.client.send(&Id::station_any(), bulletin);
+    let reset =
+        GroupCommand { group: group.id().clone(), change: Change::Reset(members), text: None };
+    owner.client.send(bot, unstamped(&reset));
+}
+
+fn group_with(bot: &Id, founder: &Account) -> Account {
+    let mut group = founder.found("people", now_s() - 1.0).unwrap();
+    let mut properties = group.document().unwrap().properties().clone();
+    properties.insert("assistants".into(), json!([bot.as_str()]));
+    group.publish(properties, now_s()).unwrap();
+    group
+}
+
+#[test]
+fn a_group_message_for_a_stranger_outlives_a_kill_of_the_assistant() {
+    let (station, mut bot, place) = with_bot("assistant");
+    let (alice, bob, carol) = (account("Alice"), account("Bob"), account("Carol"));
+    let group = group_with(&bot.id, &alice);
+    let members: Vec<_> = [&alice, &bob, &carol].map(|member| member.id().clone()).into();
+    let mut at_alice = User::login(&station, alice);
+    let mut at_bob = User::login(&station, bob);
+    introduce(&at_alice, &bot.id, &group, members);
+    // Alice has met Carol elsewhere; nobody else knows her.
+    at_alice.client.with(|terminal| {
+        let source = terminal.messenger_mut().source_mut();
+        source.save_meta(carol.meta().clone());
+        source.save_document(carol.document().unwrap().clone(), now_s());
+    });
+    at_alice.client.send(group.id(), say::text("hello stranger"));
+    let said = at_alice.wait_text(&bot.id, "Group message delivering.");
+    assert_eq!(said["replacements"], json!({"count": "2", "total": "2"}));
+    let alice_id = at_alice.id.clone();
+    at_bob.wait_text(&alice_id, "hello stranger");
+    bot.child.kill().unwrap();
+    bot.child.wait().unwrap();
+    let mut at_carol = User::login(&station, carol);
+    let _again = Bot::start("assistant", place.path(), station.address.port());
+    at_carol.wait_text(&alice_id, "hello stranger");
+}
+
 /// What comes out of a group's message at one of its members, and how it got there.
 #[test]
 fn a_group_message_reaches_members_through_the_assistant_also_absent_ones() {
     let (station, bot, place) = with_bot("assistant");
     let (alice, bob, carol) = (account("Alice"), account("Bob"), account("Carol"));
-    let mut group = alice.found("people", now_s() - 1.0).unwrap();
-    let mut properties = group.document().unwrap().properties().clone();
-    properties.insert("assistants".into(), json!([bot.id.as_str()]));
-    group.publish(properties, now_s()).unwrap();
+    let group = group_with(&bot.id, &alice);
     let members: Vec<_> = [&alice, &bob, &carol].map(|member| member.id().clone()).into();
 
     let mut at_alice = User::login(&station, alice);
     let mut at_bob = User::login(&station, bob);
     // Carol has been here and is away.
     drop(User::login(&station, carol.clone()));
-    at_alice.client.with(|terminal| {
-        let source = terminal.messenger_mut().source_mut();
-        source.save_meta(group.meta().clone());
-        source.save_document(group.document().unwrap().clone(), now_s());
-        source.save_members(group.id(), members.clone());
-    });
-    // The station is told of the group, the bot who is in it.
-    let meta = json!({"type": 136, "command": "meta", "did": group.id().as_str(),
-        "meta": group.meta().to_map()});
-    at_alice.client.send(&Id::station_any(), meta.as_object().unwrap().clone());
-    let bulletin = say::documents(group.id(), group.documents().iter().map(|d| &**d));
-    at_alice.client.send(&Id::station_any(), bulletin);
-    let reset =
-        GroupCommand { group: group.id().clone(), change: Change::Reset(members), text: None };
-    at_alice.client.send(&bot.id, unstamped(&reset));
+    introduce(&at_alice, &bot.id, &group, members);
     at_alice.client.send(group.id(), say::text("hello group"));
     let said = at_alice.wait_text(&bot.id, "Group message delivering.");
     assert_eq!(said["replacements"], json!({"count": "2", "total": "2"}));
