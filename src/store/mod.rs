@@ -9,7 +9,6 @@
 //! It is apart from the shard so that the promise "acknowledged is durable" has one place: only
 //! this module can make a [`Durable`].
 
-mod checksum;
 pub mod columns;
 pub mod error;
 pub mod key;
