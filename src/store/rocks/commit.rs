@@ -14,6 +14,9 @@ use crate::store::{EXPIRE_HEADS_MAX, StoreError};
 pub(super) struct Draft<'a> {
     view: &'a View<'a>,
     batch: WriteBatch,
+    /// Changes of mail by key, a body and its head or nothing any more. They go into the batch in
+    /// the keys' order: neighbours in a table in memory are found in a warm cache.
+    mails: Vec<(Vec<u8>, Option<(Vec<u8>, Vec<u8>)>)>,
     /// Whether saves are to be synced at all.
     syncing: bool,
     full: bool,
@@ -30,8 +33,8 @@ impl<'a> Draft<'a> {
         full: bool,
         expire_from: &'a mut Vec<u8>,
     ) -> Self {
-        let batch = WriteBatch::default();
-        Self { view, batch, syncing, full, sync: false, expire_from, seen: Vec::new() }
+        let (batch, mails) = (WriteBatch::default(), Vec::new());
+        Self { view, batch, mails, syncing, full, sync: false, expire_from, seen: Vec::new() }
     }
 
     /// Adds an op and gives the answer that it will have if the commit succeeds.
@@ -44,7 +47,7 @@ impl<'a> Draft<'a> {
             StoreOp::Enqueue { queue, seq, mail } => self.enqueue(queue, *seq, mail),
             StoreOp::Delete { queue, seqs } => {
                 for seq in seqs {
-                    self.delete(&key::mail_key(queue, *seq));
+                    self.mails.push((key::mail_key(queue, *seq), None));
                 }
                 Ok(StoreAnswer::Deleted)
             }
@@ -67,7 +70,7 @@ impl<'a> Draft<'a> {
 
     /// Writes and syncs; gives what was met damaged on the way.
     pub(super) fn finish(mut self) -> Result<Vec<Sighting>, StoreError> {
-        if self.sync && self.batch.is_empty() {
+        if self.sync && self.batch.is_empty() && self.mails.is_empty() {
             // What there was has been written already, for the sake of a read in between.
             self.view.db.flush_wal(true).map_err(|error| self.view.fault(&error))?;
         } else {
@@ -79,6 +82,7 @@ impl<'a> Draft<'a> {
     /// Without `sync` the batch only becomes visible to reads of this commit; the sync at the end
     /// covers it, as it covers all of the log.
     fn write(&mut self, sync: bool) -> Result<(), StoreError> {
+        self.sort_in();
         if self.batch.is_empty() {
             return Ok(());
         }
@@ -107,15 +111,28 @@ impl<'a> Draft<'a> {
         mail: &Mail,
     ) -> Result<StoreAnswer, StoreError> {
         let key = key::mail_key(queue, seq);
-        self.batch.put_cf(self.view.mail, &key, record::encode_mail(&key, mail)?);
-        self.batch.put_cf(self.view.head, &key, record::encode_head(&key, &Head::of(mail))?);
+        let body = record::encode_mail(&key, mail)?;
+        let head = record::encode_head(&key, &Head::of(mail))?;
+        self.mails.push((key, Some((body, head))));
         self.sync |= self.syncing;
         Ok(StoreAnswer::Saved(Durable::proven()))
     }
 
-    fn delete(&mut self, key: &[u8]) {
-        self.batch.delete_cf(self.view.mail, key);
-        self.batch.delete_cf(self.view.head, key);
+    /// Changes of the same key stay in their order.
+    fn sort_in(&mut self) {
+        self.mails.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (key, kept) in &self.mails {
+            match kept {
+                Some((body, _)) => self.batch.put_cf(self.view.mail, key, body),
+                None => self.batch.delete_cf(self.view.mail, key),
+            }
+        }
+        for (key, kept) in self.mails.drain(..) {
+            match kept {
+                Some((_, head)) => self.batch.put_cf(self.view.head, key, head),
+                None => self.batch.delete_cf(self.view.head, key),
+            }
+        }
     }
 
     fn expire(&mut self, before_ms: u64, limit: usize) -> Result<StoreAnswer, StoreError> {
@@ -148,9 +165,7 @@ impl<'a> Draft<'a> {
             true
         })?;
         self.seen = seen;
-        for key in &gone {
-            self.delete(key);
-        }
+        self.mails.extend(gone.into_iter().map(|key| (key, None)));
         let done = next.is_none();
         *self.expire_from = next.unwrap_or_default();
         Ok(StoreAnswer::Expired { queues, done })
