@@ -14,9 +14,9 @@ use crate::store::{EXPIRE_HEADS_MAX, StoreError};
 pub(super) struct Draft<'a> {
     view: &'a View<'a>,
     batch: WriteBatch,
-    /// Changes of mail by key, a body and its head or nothing any more. They go into the batch in
-    /// the keys' order: neighbours in a table in memory are found in a warm cache.
-    mails: Vec<(Vec<u8>, Option<(Vec<u8>, Vec<u8>)>)>,
+    /// Changes of mail by key; nothing is a deletion. They go into the batch in the keys' order:
+    /// neighbours in a table in memory are found in a warm cache.
+    mails: Vec<(Vec<u8>, Option<Records>)>,
     /// Whether saves are to be synced at all.
     syncing: bool,
     full: bool,
@@ -24,6 +24,12 @@ pub(super) struct Draft<'a> {
     sync: bool,
     expire_from: &'a mut Vec<u8>,
     seen: Vec<Sighting>,
+}
+
+/// A message as it is stored.
+struct Records {
+    body: Vec<u8>,
+    head: Vec<u8>,
 }
 
 impl<'a> Draft<'a> {
@@ -113,7 +119,7 @@ impl<'a> Draft<'a> {
         let key = key::mail_key(queue, seq);
         let body = record::encode_mail(&key, mail)?;
         let head = record::encode_head(&key, &Head::of(mail))?;
-        self.mails.push((key, Some((body, head))));
+        self.mails.push((key, Some(Records { body, head })));
         self.sync |= self.syncing;
         Ok(StoreAnswer::Saved(Durable::proven()))
     }
@@ -123,13 +129,13 @@ impl<'a> Draft<'a> {
         self.mails.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (key, kept) in &self.mails {
             match kept {
-                Some((body, _)) => self.batch.put_cf(self.view.mail, key, body),
+                Some(records) => self.batch.put_cf(self.view.mail, key, &records.body),
                 None => self.batch.delete_cf(self.view.mail, key),
             }
         }
         for (key, kept) in self.mails.drain(..) {
             match kept {
-                Some((_, head)) => self.batch.put_cf(self.view.head, key, head),
+                Some(records) => self.batch.put_cf(self.view.head, key, records.head),
                 None => self.batch.delete_cf(self.view.head, key),
             }
         }
