@@ -35,8 +35,8 @@ enum Wrapped {
     No,
     /// `keys` as we send them, with what names the receivers' documents at that time.
     Ours { edition: [u8; 32], keys: Map<String, Value> },
-    /// The text in which it came from somebody.
-    Theirs(String),
+    /// It came from somebody, in a text of this SHA-256.
+    Theirs([u8; 32]),
 }
 
 /// The content keys of one client. Empty, it holds no memory.
@@ -97,17 +97,17 @@ impl KeyStore {
     /// What is known of a direction towards us, for [`open`](crate::crypto::seal::open).
     pub fn heard(&self, from: &Id, to: &Id) -> HeardKey {
         let entry = self.entries.get(&direction(from, to))?;
-        let text = match &entry.wrapped {
-            Wrapped::Theirs(text) => text.clone(),
-            Wrapped::No | Wrapped::Ours { .. } => String::new(),
+        let digest = match &entry.wrapped {
+            Wrapped::Theirs(digest) => *digest,
+            Wrapped::No | Wrapped::Ours { .. } => [0; 32],
         };
-        Some((text, entry.key.clone()))
+        Some((digest, entry.key.clone()))
     }
 
     /// Keeps the key that somebody used towards us.
     pub fn hear(&mut self, from: &Id, to: &Id, heard: HeardKey) {
-        if let Some((text, key)) = heard {
-            self.keep(from, to, Entry { key, wrapped: Wrapped::Theirs(text) });
+        if let Some((digest, key)) = heard {
+            self.keep(from, to, Entry { key, wrapped: Wrapped::Theirs(digest) });
         }
     }
 
@@ -186,7 +186,7 @@ mod tests {
         let mut store = KeyStore::default();
         let me = id("me");
         for n in 0..=DIRECTIONS_MAX {
-            store.hear(&id(&format!("n{n}")), &me, Some((String::new(), CipherKey::Plain)));
+            store.hear(&id(&format!("n{n}")), &me, Some(([0; 32], CipherKey::Plain)));
         }
         assert_eq!((store.entries.len(), store.order.len()), (DIRECTIONS_MAX, DIRECTIONS_MAX));
         assert!(store.known(&id("n0"), &me).is_none() && store.known(&id("n1"), &me).is_some());

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::aes::Iv;
 use super::error::CryptoError;
 use super::key::{CipherKey, OpenKey, SealKey};
+use crate::base::digest::sha256;
 use crate::base::encode;
 use crate::crypto::sign::Verified;
 use crate::proto::compat::expand_key;
@@ -12,9 +13,10 @@ use crate::proto::id::Id;
 use crate::proto::json::{self, Parser};
 use crate::proto::message::Field;
 
-/// The last content key that came from somebody, by its encrypted text. Clients use one key for
+/// The last content key that came from somebody, by the SHA-256 of its encrypted text, which is far
+/// longer; zeros where that is not known. Clients use one key for
 /// many messages, and opening it is the dear part.
-pub type HeardKey = Option<(String, CipherKey)>;
+pub type HeardKey = Option<([u8; 32], CipherKey)>;
 
 /// The content's text of a message for `me`.
 pub fn open(
@@ -37,7 +39,8 @@ pub fn open(
     let single = message.member(Field::Keys).is_none();
     let own = entries.iter().filter(|(name, _)| single || me.is_named_by(name));
     for (_, text) in own {
-        if let Some((_, key)) = known.as_ref().filter(|(last, _)| last == text) {
+        let digest = sha256(text.as_bytes());
+        if let Some((_, key)) = known.as_ref().filter(|(last, _)| *last == digest) {
             return key.decrypt(&bytes, iv);
         }
         let Ok(sealed) = encode::ted_decode_str(text) else {
@@ -48,7 +51,7 @@ pub fn open(
                 continue;
             };
             let opened = key.decrypt(&bytes, iv);
-            *known = Some((text.clone(), key));
+            *known = Some((digest, key));
             return opened;
         }
     }

@@ -33,7 +33,8 @@ impl Ans {
 /// Reads IDs and remembers them.
 #[derive(Debug, Default)]
 pub struct Names {
-    known: HashMap<Box<str>, Id>,
+    /// By the text that was read; nearly always the ID's own, so it is shared.
+    known: HashMap<Arc<str>, Id>,
     ans: Arc<Ans>,
     registry: Arc<Registry>,
 }
@@ -63,7 +64,8 @@ impl Names {
         if self.known.len() >= NAMES_KEPT_MAX {
             self.known.clear();
         }
-        self.known.insert(text.into(), id.clone());
+        let own = id.as_str() == text;
+        self.known.insert(if own { id.shared_text() } else { text.into() }, id.clone());
         Some(id)
     }
 }

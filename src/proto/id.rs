@@ -171,6 +171,11 @@ impl Id {
         }
     }
 
+    /// The text, as it was received; shared.
+    pub fn shared_text(&self) -> Arc<str> {
+        self.text.clone()
+    }
+
     /// The text, as it was received.
     pub fn as_str(&self) -> &str {
         &self.text

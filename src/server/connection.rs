@@ -315,9 +315,7 @@ impl Socket {
         }
         self.balance();
         // An idle connection keeps no buffer.
-        if queue.capacity() > 64 {
-            *queue = VecDeque::new();
-        }
+        *queue = VecDeque::new();
         if self.closing.get() && !self.shut.replace(true) {
             sys::shut_down(&stream, Shutdown::Write);
             if let Some(waker) = self.reader.borrow_mut().take() {

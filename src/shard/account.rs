@@ -40,7 +40,7 @@ impl Shard {
                 return self.account_came(of, out);
             }
         };
-        let unknown = self.users.get(of).is_none_or(|user| user.documents.is_empty());
+        let unknown = self.users.get(of).is_none_or(|user| user.papers.documents().is_empty());
         if unknown && !self.is_neighbor(asker) {
             // So that the next question finds it.
             self.ask_neighbors(of, out);
@@ -49,7 +49,7 @@ impl Shard {
     }
 
     fn meta_query(&mut self, of: &Id, asker: &Id) -> AccountAnswer {
-        let Some(meta) = self.users.get(of).and_then(|user| user.meta.as_ref()) else {
+        let Some(meta) = self.users.get(of).and_then(|user| user.papers.meta()) else {
             return say("Meta not found.", "Meta not found: ${did}.", of);
         };
         if asker.is_same_as(of) {
@@ -66,12 +66,13 @@ impl Shard {
         logins: bool,
     ) -> AccountAnswer {
         let now_s = self.now.wall_s();
-        let user = self.users.get(of).filter(|user| !user.documents.is_empty());
+        let user = self.users.get(of).filter(|user| !user.papers.documents().is_empty());
         let Some(user) = user else {
             return say("Document not found.", "Document not found: ${did}.", of);
         };
         let newest = user
-            .documents
+            .papers
+            .documents()
             .iter()
             .filter_map(|d| d.time())
             .fold(None, |a: Option<f64>, b| Some(a.map_or(b, |a| a.max(b))));
@@ -90,8 +91,8 @@ impl Shard {
         }
         AccountAnswer::Documents {
             did: of.as_str().to_owned(),
-            meta: user.meta.as_ref().map(|meta| meta.to_map()),
-            documents: user.documents.iter().map(|d| Value::Object(d.to_map())).collect(),
+            meta: user.papers.meta().map(|meta| meta.to_map()),
+            documents: user.papers.documents().iter().map(|d| Value::Object(d.to_map())).collect(),
             logins: if logins { user.fresh_logins(now_s) } else { Vec::new() },
         }
     }
@@ -113,11 +114,10 @@ impl Shard {
         let meta = map.and_then(|map| Meta::from_map(map).ok()).ok_or(())?;
         let proven = prove_meta(of, meta).map_err(|_| ())?;
         let user = self.users.get_mut(of).ok_or(())?;
-        if user.meta.is_some() {
+        if user.papers.meta().is_some() {
             return Ok(None);
         }
-        let json = Bytes::from(text::write(&Value::Object(proven.to_map())));
-        user.set_meta(proven);
+        let json = user.set_meta(proven);
         Ok(Some(StoreOp::Save { user: user.text.clone(), part: AccountPart::Meta, json }))
     }
 
@@ -140,7 +140,7 @@ impl Shard {
                 }
             }
         }
-        if self.users.get(of).is_none_or(|user| user.meta.is_none()) {
+        if self.users.get(of).is_none_or(|user| user.papers.meta().is_none()) {
             let answer = say("Meta not found.", "Meta not found: ${did}.", of);
             return self.answer(reply, answer, out);
         }
@@ -170,7 +170,7 @@ impl Shard {
         let Some(user) = self.users.get_mut(of) else {
             return Taken::Bad;
         };
-        let Some(meta) = user.meta.as_ref() else {
+        let Some(meta) = user.papers.meta() else {
             return Taken::Bad;
         };
         let fits = |map: &&Map<String, Value>| text::write_object(map).len() <= DOCUMENT_BYTES_MAX;
@@ -182,7 +182,7 @@ impl Shard {
         let Ok(proven): Result<Proven<Document>, _> = prove_document(meta, of, document) else {
             return Taken::Bad;
         };
-        match accept_document(&user.documents, proven, now_s) {
+        match accept_document(user.papers.documents(), proven, now_s) {
             Acceptance::Stored(documents) => {
                 user.set_documents(documents);
                 Taken::New
@@ -196,7 +196,7 @@ impl Shard {
     /// What writes an account's documents down.
     pub(super) fn documents_op(&self, of: &Id) -> Option<StoreOp> {
         let user = self.users.get(of)?;
-        let json = Bytes::from(text::write(&user.documents_json()));
+        let json = Bytes::copy_from_slice(user.papers.documents_text());
         Some(StoreOp::Save { user: user.text.clone(), part: AccountPart::Documents, json })
     }
 }

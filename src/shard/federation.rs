@@ -148,7 +148,7 @@ impl Shard {
             return self.outcome(reply, Outcome::Taken, out);
         };
         let news = !saves.is_empty();
-        let Some(keys) = self.users.get_mut(&sender).and_then(|user| user.keys()) else {
+        let Some(keys) = self.users.get_mut(&sender).and_then(|user| user.papers.keys()) else {
             self.save_all(saves, out);
             return self.await_account(message, by, reply, out);
         };
@@ -228,7 +228,7 @@ impl Shard {
 
     /// An account has come to be known, or to be known better: who waited for it goes on.
     pub(super) fn account_came(&mut self, of: &Id, out: &mut Outbox) {
-        if self.users.get_mut(of).and_then(|user| user.keys()).is_none() {
+        if self.users.get_mut(of).and_then(|user| user.papers.keys()).is_none() {
             return;
         }
         for waiting in self.federation.waiting.remove(of).unwrap_or_default() {

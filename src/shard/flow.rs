@@ -37,7 +37,7 @@ impl Shard {
         self.stats.accepted += 1;
         let mut session = Session::new(peer, secret, self.policy.framing, self.now.mono_ms);
         session.spared = self.policy.spare_loopback && peer.ip().to_canonical().is_loopback();
-        self.sessions.insert(conn, session);
+        self.sessions.insert(conn, Box::new(session));
         if self.stopping {
             return self.close(conn, Close::Stopping, out);
         }
@@ -45,7 +45,7 @@ impl Shard {
     }
 
     /// A connection from another shard goes on where it was.
-    pub(super) fn adopted(&mut self, conn: ConnId, session: Session, out: &mut Outbox) {
+    pub(super) fn adopted(&mut self, conn: ConnId, session: Box<Session>, out: &mut Outbox) {
         self.sessions.insert(conn, session);
         if self.stopping {
             return self.close(conn, Close::Stopping, out);
@@ -151,6 +151,7 @@ impl Shard {
         content: (u32, &str),
         introduce: bool,
     ) -> Option<Bytes> {
+        self.rouse(user);
         let user = self.users.get(user)?;
         if conn == NO_CONN {
             let (cipher, anywhere) = (Cipher::new(user)?, Arc::from(""));
@@ -160,7 +161,7 @@ impl Shard {
         let session = self.sessions.get_mut(&conn)?;
         let own = session.user.as_ref().is_none_or(|own| *own == user.id);
         if !own || session.cipher.as_ref().is_none_or(|cipher| !cipher.fits(user)) {
-            session.cipher = Cipher::new(user);
+            session.cipher = Cipher::new(user).map(Box::new);
         }
         let cipher = session.cipher.as_ref()?;
         let time = self.now.wall_s();
@@ -518,6 +519,7 @@ impl Shard {
         self.keep_due(now_ms, out);
         self.receipts_due(out);
         self.pace_due(out);
+        self.rest_due();
         self.dial_due(out);
         while let Some((due, conn)) = self.due_conns.keys().next().copied() {
             if due > now_ms {

@@ -12,7 +12,6 @@ use super::session::AckTo;
 use super::ticket::{Echo, Sink};
 use super::user::{is_device, terminal_of};
 use super::{Shard, Verify, Work};
-use crate::crypto::key::SealKey;
 use crate::crypto::sign::{Verified, verify};
 use crate::proto::address::EntityKind;
 use crate::proto::command::{Origin, ReceiptText};
@@ -120,7 +119,7 @@ impl Shard {
             if std::mem::take(&mut session.holds) != 0 {
                 out.push(Effect::Resume { conn });
             }
-            out.push(Effect::Move { conn, to, session: Box::new(session) });
+            out.push(Effect::Move { conn, to, session });
         }
     }
 
@@ -284,13 +283,14 @@ impl Shard {
         out: &mut Outbox,
     ) {
         let sender = message.sender().naked();
+        self.rouse(&sender);
         let logged_in = self.sessions.get(&conn).is_some_and(|session| session.user.is_some());
         let Ok(saves) = self.take_attachments(conn, &message) else {
             self.stats.refused_messages += 1;
             self.refused(conn, out);
             return self.acknowledge_or_fill(conn, ack, sink, out);
         };
-        let keys = self.users.get_mut(&sender).and_then(|user| user.keys());
+        let keys = self.users.get_mut(&sender).and_then(|user| user.papers.keys());
         let Some(keys) = keys.filter(|_| self.can_answer(&sender)) else {
             // Without an account there is no telling who it is: the message waits for a login.
             self.save_all(saves, out);
@@ -336,14 +336,7 @@ impl Shard {
     }
 
     fn can_answer(&self, user: &Id) -> bool {
-        self.users.get(user).is_some_and(|user| {
-            user.documents.iter().any(|d| d.visa_key().is_some())
-                || user
-                    .meta
-                    .as_ref()
-                    .and_then(|meta| meta.key())
-                    .is_some_and(|key| SealKey::from_map(key).is_ok())
-        })
+        self.users.get(user).is_some_and(|user| user.papers.can_be_answered())
     }
 
     /// Accepts the account attached to a message: what is to be stored of it, or an error when the
@@ -375,7 +368,7 @@ impl Shard {
     /// The device of a connection is the one whose visa came before the login.
     fn note_device(&mut self, conn: ConnId, user: &Id, device: &str) {
         let known = self.users.get(user).is_some_and(|user| {
-            user.documents.iter().any(|document| terminal_of(document) == device)
+            user.papers.documents().iter().any(|document| terminal_of(document) == device)
         });
         if let Some(session) = self.sessions.get_mut(&conn)
             && session.user.is_none()

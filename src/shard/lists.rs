@@ -72,7 +72,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         if !self.is_the_user(question) {
-            let key = self.sessions.get(&question.conn).map(|s| s.key.clone());
+            let key = self.sessions.get(&question.conn).map(|s| s.key());
             let again = command::handshake(self.stamp(), title::AGAIN, key.as_deref(), None);
             return self.fill(question.ticket, question.slot, vec![again], out);
         }

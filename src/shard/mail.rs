@@ -297,7 +297,7 @@ impl Shard {
         let Some(user) = self.users.get(to) else {
             return Vec::new();
         };
-        let mut devices = user.devices();
+        let mut devices = user.papers.devices().to_vec();
         let live = user.sessions.iter().filter_map(|conn| self.sessions.get(conn));
         devices.extend(live.map(|session| session.terminal.clone()));
         if devices.is_empty() {

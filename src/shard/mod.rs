@@ -19,8 +19,10 @@ mod intake;
 mod lists;
 mod mail;
 pub mod neighbor;
+mod papers;
 pub mod rate;
 mod receipts;
+mod rest;
 pub mod ring;
 pub mod route;
 mod seal;
@@ -191,7 +193,7 @@ pub struct Shard {
     parser: Parser,
     names: Names,
     sessions: Sessions,
-    users: HashMap<Id, User>,
+    users: HashMap<Id, Box<User>>,
     loading: HashMap<Id, Vec<Work>>,
     replies: HashMap<Ticket, Reply>,
     packages: HashMap<Ticket, (Ack, usize)>,
@@ -207,6 +209,8 @@ pub struct Shard {
     due_paced: BTreeMap<(u64, ConnId), ()>,
     /// When gathered receipts go; in order, since the wait is the same for all.
     due_receipts: VecDeque<(u64, ConnId)>,
+    /// When to look whether a user is silent; in order, since the wait is the same for all.
+    due_rest: VecDeque<(u64, Id)>,
     neighbors: Neighbors,
     federation: Federation,
     stored: HashMap<Ticket, Stored>,
@@ -252,6 +256,7 @@ impl Shard {
             due_conns: BTreeMap::new(),
             due_paced: BTreeMap::new(),
             due_receipts: VecDeque::new(),
+            due_rest: VecDeque::new(),
             neighbors: Neighbors::new(seed),
             federation: Federation::default(),
             stored: HashMap::new(),
@@ -271,7 +276,7 @@ impl Shard {
         self.now = now;
         match input {
             Input::Opened { conn, peer, secret } => self.opened(conn, peer, secret, out),
-            Input::Adopted { conn, session } => self.adopted(conn, *session, out),
+            Input::Adopted { conn, session } => self.adopted(conn, session, out),
             Input::Received { conn, bytes } => self.received(conn, bytes, out),
             Input::Arrived { conn, total } => self.arrived(conn, total, out),
             Input::Closed { conn } => self.closed(conn, out),
@@ -394,6 +399,7 @@ impl Shard {
     fn with_user(&mut self, user: Id, work: Work, out: &mut Outbox) {
         if let Some(entry) = self.users.get_mut(&user) {
             entry.used_ms = self.now.mono_ms;
+            self.rouse(&user);
             return self.work(work, out);
         }
         let waiting = self.loading.entry(user.clone()).or_default();
@@ -477,7 +483,8 @@ impl Shard {
                     }
                 }
                 let user = User::restore(id.clone(), record, self.now.mono_ms);
-                self.users.insert(id.clone(), user);
+                self.users.insert(user.id.clone(), Box::new(user));
+                self.rouse(&id);
                 for work in self.loading.remove(&id).unwrap_or_default() {
                     self.work(work, out);
                 }

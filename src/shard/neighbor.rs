@@ -244,7 +244,7 @@ impl Shard {
         session.deframer = Deframer::mtp_client(self.policy.framing);
         session.spared = true;
         session.link = Some(Box::new(Outgoing { link: id, login }));
-        self.sessions.insert(conn, session);
+        self.sessions.insert(conn, Box::new(session));
         self.watch(conn);
         let hello = command::handshake(self.stamp(), title::HELLO, None, None);
         if let Some(body) = self.in_the_open(hello) {

@@ -37,6 +37,11 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
+    /// Whether nothing is remembered here that matters later.
+    pub(super) fn is_spent(&self, now_ms: u64) -> bool {
+        self.count == 0 && !self.queued && self.eager_ms <= now_ms
+    }
+
     /// Whether what waits here is not forgotten.
     pub(super) fn is_sound(&self) -> bool {
         self.queued || self.count == 0
@@ -205,12 +210,12 @@ mod tests {
             Shard::new(index, Ring::new(1), station, policy, Arc::new(Ans::default()), 1);
         let mut user = User::restore(id.clone(), record, 0);
         user.sessions.push(CONN);
-        shard.users.insert(id.clone(), user);
+        shard.users.insert(id.clone(), Box::new(user));
         let limits = DeframeLimits::default();
         let mut session = Session::new(([127, 0, 0, 1], 1).into(), [1; 32], limits, 0);
         session.deframer = Deframer::mtp_client(limits);
         session.user = Some(id);
-        shard.sessions.insert(CONN, session);
+        shard.sessions.insert(CONN, Box::new(session));
         shard
     }
 

@@ -44,7 +44,7 @@ pub(super) struct Cipher {
 impl Cipher {
     /// For all of a user's keys; none if there is no key to seal with.
     pub(super) fn new(user: &User) -> Option<Self> {
-        let receivers = seal_keys(user.meta.as_ref()?, &user.documents);
+        let receivers = seal_keys(user.papers.meta()?, user.papers.documents());
         let key = CipherKey::Aes(AesKey::generate().ok()?);
         let wrapped = wrap_key(&key, &receivers);
         if wrapped.is_empty() {

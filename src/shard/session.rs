@@ -22,8 +22,8 @@ use crate::wire::{Ack, DeframeLimits, Deframer};
 pub struct Session {
     /// The other end.
     pub(super) peer: SocketAddr,
-    /// The session key that a login has to sign: 64 hex digits.
-    pub(super) key: String,
+    /// The session key that a login has to sign.
+    secret: [u8; 32],
     pub(super) deframer: Deframer,
     /// Who proved to be here; naked.
     pub(super) user: Option<Id>,
@@ -50,7 +50,7 @@ pub struct Session {
     pub(super) arriving: VecDeque<(u64, u64)>,
     pub(super) reading: Reading,
     /// The content key in use with this peer, and its encryptions.
-    pub(super) cipher: Option<Cipher>,
+    pub(super) cipher: Option<Box<Cipher>>,
     /// The last content key that came, by its encrypted text.
     pub(super) heard_key: HeardKey,
     /// Receipts that go together.
@@ -122,7 +122,7 @@ impl Session {
         let seed = secret.iter().take(8).fold(0_u64, |n, byte| (n << 8) | u64::from(*byte));
         Self {
             peer,
-            key: encode::hex_encode(&secret),
+            secret,
             deframer: Deframer::new(limits),
             user: None,
             terminal: Arc::from(""),
@@ -149,6 +149,21 @@ impl Session {
             closing: false,
             link: None,
         }
+    }
+
+    /// The session key as a login names it: 64 hex digits.
+    pub(super) fn key(&self) -> String {
+        encode::hex_encode(&self.secret)
+    }
+
+    /// Drops what can be made again, and the room of what is empty.
+    pub(super) fn rest(&mut self, now_ms: u64) {
+        self.cipher = None;
+        self.receipts = self.receipts.take().filter(|receipts| !receipts.is_spent(now_ms));
+        self.flying.shrink_to_fit();
+        self.arriving.shrink_to_fit();
+        self.parked.shrink_to_fit();
+        self.pushes.shrink();
     }
 
     /// The sender's side of a copy: `/terminal`, or `/` when there is none.
@@ -201,4 +216,4 @@ impl std::fmt::Display for Session {
 }
 
 /// Connections by number.
-pub(super) type Sessions = HashMap<ConnId, Session>;
+pub(super) type Sessions = HashMap<ConnId, Box<Session>>;

@@ -40,7 +40,7 @@ impl Shard {
         ack: AckTo,
         out: &mut Outbox,
     ) {
-        let Some(key) = self.sessions.get(&conn).map(|session| session.key.clone()) else {
+        let Some(key) = self.sessions.get(&conn).map(|session| session.key()) else {
             return;
         };
         let of = message.sender().naked();
@@ -67,7 +67,7 @@ impl Shard {
             return Verdict::Refused;
         }
         let sender = message.sender().naked();
-        let keys = self.users.get_mut(&sender).and_then(|user| user.keys());
+        let keys = self.users.get_mut(&sender).and_then(|user| user.papers.keys());
         let Some(keys) = keys else { return Verdict::Refused };
         let Ok(message) = verify(message, &keys) else { return Verdict::Refused };
         let station = self.station.clone();

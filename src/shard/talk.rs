@@ -348,7 +348,7 @@ impl Shard {
         if session.link.is_some() {
             return self.shake_hands(question, said, offered, out);
         }
-        let (key, peer) = (session.key.clone(), session.peer);
+        let (key, peer) = (session.key(), session.peer);
         let host = peer.ip().to_string();
         let remote = Some((host.as_str(), peer.port()));
         let mut contents = Vec::new();
@@ -386,7 +386,8 @@ impl Shard {
         let stamp = self.stamp();
         let user = self.users.get(&user.naked())?;
         let others: Vec<Value> = user
-            .documents
+            .papers
+            .documents()
             .iter()
             .filter(|d| d.visa_key().is_some() && *terminal_of(d) != *own)
             .map(|d| Value::Object(d.to_map()))
@@ -433,7 +434,7 @@ impl Shard {
             );
             return self.say(question.ticket, question.slot, said, out);
         }
-        let json = bytes::Bytes::from(text::write(&Value::Array(user.logins.clone())));
+        let json = bytes::Bytes::copy_from_slice(user.papers.logins_text());
         let op = StoreOp::Save { user: user.text.clone(), part: AccountPart::Logins, json };
         let here = station
             .and_then(|s| self.names.read(s))
@@ -487,7 +488,7 @@ impl Shard {
         let mut contents = Vec::new();
         match said {
             "online" | "offline" if !ours => {
-                let key = self.sessions.get(&question.conn).map(|s| s.key.clone());
+                let key = self.sessions.get(&question.conn).map(|s| s.key());
                 contents.push(command::handshake(self.stamp(), title::AGAIN, key.as_deref(), None));
             }
             "online" => {
@@ -533,7 +534,7 @@ impl Shard {
 
     /// Asks a connection that is not logged in to sign its session key.
     pub(super) fn ask_to_log_in(&mut self, conn: ConnId, user: &Id, ack: AckTo, out: &mut Outbox) {
-        let Some(key) = self.sessions.get(&conn).map(|s| s.key.clone()) else {
+        let Some(key) = self.sessions.get(&conn).map(|s| s.key()) else {
             return;
         };
         let content = command::handshake(self.stamp(), title::AGAIN, Some(&key), None);

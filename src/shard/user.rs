@@ -3,18 +3,18 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::input::ConnId;
 use super::lists::Listed;
+use super::papers::Papers;
 use super::rate::Bucket;
 use super::session::ANY_DEVICE;
-use crate::crypto::identity::{Proven, verify_keys};
-use crate::crypto::key::VerifyKey;
+use crate::crypto::identity::Proven;
 use crate::proto::content::seconds;
 use crate::proto::document::Document;
 use crate::proto::id::Id;
-use crate::proto::json;
 use crate::proto::meta::Meta;
 use crate::store::{QueueSummary, UserRecord};
 
@@ -28,12 +28,9 @@ const LOGIN_S_MAX: f64 = 7.0 * 86_400.0;
 pub(super) struct User {
     pub(super) id: Id,
     pub(super) text: Arc<str>,
-    pub(super) meta: Option<Proven<Meta>>,
-    pub(super) documents: Vec<Proven<Document>>,
-    pub(super) logins: Vec<Value>,
+    pub(super) papers: Papers,
     pub(super) blocked: Listed,
     pub(super) muted: Listed,
-    keys: Option<Arc<Vec<VerifyKey>>>,
     pub(super) sessions: Vec<ConnId>,
     pub(super) queues: Vec<Queue>,
     /// Whether something was stored when this was read: a new message may be one of those again.
@@ -43,6 +40,8 @@ pub(super) struct User {
     /// Counts changes of the documents, so that ciphers made for older ones are renewed.
     pub(super) edition: u32,
     pub(super) used_ms: u64,
+    /// What is known of it is put away.
+    pub(super) resting: bool,
     /// When the user last logged in here, in seconds since 1970; 0 if not since it was read.
     pub(super) here_s: f64,
     /// What has been used up of the user's rates.
@@ -73,41 +72,25 @@ impl User {
     /// From what the store has. What is there was proven before it was stored; what cannot be
     /// read any more is left out and said so.
     pub(super) fn restore(id: Id, record: UserRecord, now_ms: u64) -> Self {
-        let object = |bytes: &[u8]| json::parse(bytes).ok();
-        let meta = record
-            .meta
-            .as_deref()
-            .and_then(object)
-            .and_then(|value| Meta::from_map(value.as_object()?).ok())
-            .map(|meta| Proven::restore(&id, meta));
-        let documents = match record.documents.as_deref().and_then(object) {
-            Some(Value::Array(list)) => list
-                .iter()
-                .filter_map(|value| Document::from_map(value.as_object()?).ok())
-                .map(|document| Proven::restore(&id, document))
-                .collect(),
-            _ => Vec::new(),
-        };
-        let logins = match record.logins.as_deref().and_then(object) {
-            Some(Value::Array(list)) => list,
-            _ => Vec::new(),
-        };
         let last_seq = record.queues.iter().map(|queue| queue.last_seq).max().unwrap_or(0);
         Self {
-            text: Arc::from(id.as_str()),
-            id,
-            meta,
-            documents,
-            logins,
+            text: id.shared_text(),
             blocked: Listed::restore(record.blocked.as_deref()),
             muted: Listed::restore(record.muted.as_deref()),
-            keys: None,
+            papers: Papers::restore(
+                id.clone(),
+                record.meta.as_deref(),
+                record.documents.as_deref(),
+                record.logins.as_deref(),
+            ),
+            id,
             sessions: Vec::new(),
             had_mail: !record.queues.is_empty(),
             queues: record.queues.into_iter().map(Queue::restore).collect(),
             last_seq,
             edition: 0,
             used_ms: now_ms,
+            resting: true,
             here_s: 0.0,
             messages: Bucket::default(),
             bytes: Bucket::default(),
@@ -117,54 +100,32 @@ impl User {
 
     /// Replaces the account by what the store has.
     pub(super) fn take_account(&mut self, fresh: Self) {
-        self.meta = fresh.meta;
-        self.documents = fresh.documents;
-        self.logins = fresh.logins;
+        self.papers = fresh.papers;
         self.blocked = fresh.blocked;
         self.muted = fresh.muted;
         self.changed();
     }
 
-    /// Keys that a message of this user may be signed with: of its visas, then of its meta.
-    pub(super) fn keys(&mut self) -> Option<Arc<Vec<VerifyKey>>> {
-        if self.keys.is_none() {
-            let meta = self.meta.as_ref()?;
-            self.keys = Some(Arc::new(verify_keys(meta, &self.documents)));
-        }
-        self.keys.clone()
-    }
-
-    pub(super) fn set_meta(&mut self, meta: Proven<Meta>) {
-        self.meta = Some(meta);
+    pub(super) fn set_meta(&mut self, meta: Proven<Meta>) -> Bytes {
+        let text = Bytes::copy_from_slice(self.papers.set_meta(meta));
         self.changed();
+        text
     }
 
     pub(super) fn set_documents(&mut self, documents: Vec<Proven<Document>>) {
-        self.documents = documents;
+        self.papers.set_documents(documents);
         self.changed();
     }
 
     fn changed(&mut self) {
-        self.keys = None;
         self.edition = self.edition.wrapping_add(1);
     }
 
     /// What people call the user: the name in its visa, else its ID.
     pub(super) fn called(&self) -> &str {
-        let named = self.documents.iter().find_map(|d| d.properties().get("name")?.as_str());
+        let named =
+            self.papers.documents().iter().find_map(|d| d.properties().get("name")?.as_str());
         named.filter(|name| !name.is_empty()).unwrap_or(&self.text)
-    }
-
-    /// Devices that a message is kept for: those with a visa; any, while none is known.
-    pub(super) fn devices(&self) -> Vec<Arc<str>> {
-        let mut devices: Vec<Arc<str>> = Vec::new();
-        for document in self.documents.iter().filter(|d| d.visa_key().is_some()) {
-            let terminal = terminal_of(document);
-            if !devices.iter().any(|known| **known == *terminal) {
-                devices.push(Arc::from(terminal));
-            }
-        }
-        devices
     }
 
     /// The next place in this user's queues.
@@ -182,10 +143,6 @@ impl User {
         &mut self.queues[at]
     }
 
-    pub(super) fn documents_json(&self) -> Value {
-        self.documents.iter().map(|d| Value::Object(d.to_map())).collect()
-    }
-
     /// The signed login messages that are not too old to be worth showing, newest first.
     pub(super) fn fresh_logins(&self, now_s: f64) -> Vec<Value> {
         let time = |record: &Value| {
@@ -193,7 +150,12 @@ impl User {
             received.or_else(|| record.get("cmd")?.get("time").and_then(seconds))
         };
         let fresh = |record: &&Value| time(record).is_some_and(|at| at >= now_s - LOGIN_S_MAX);
-        self.logins.iter().filter(fresh).filter_map(|record| record.get("msg").cloned()).collect()
+        self.papers
+            .logins()
+            .iter()
+            .filter(fresh)
+            .filter_map(|record| record.get("msg").cloned())
+            .collect()
     }
 
     /// The newest login record that is worth something: its time in seconds since 1970, and the
@@ -205,7 +167,8 @@ impl User {
             let id = station.get("did").or_else(|| station.get("ID"))?.as_str()?;
             Some((command.get("time").and_then(seconds)?, id.to_owned()))
         };
-        let newest = self.logins.iter().filter_map(read).max_by(|a, b| a.0.total_cmp(&b.0));
+        let newest =
+            self.papers.logins().iter().filter_map(read).max_by(|a, b| a.0.total_cmp(&b.0));
         newest.filter(|(time, _)| *time >= now_s - LOGIN_S_MAX)
     }
 
@@ -225,22 +188,24 @@ impl User {
             map.get("terminal").and_then(Value::as_str).unwrap_or_default().to_owned()
         };
         let time = |map: &Map<String, Value>| map.get("time").and_then(seconds).unwrap_or(0.0);
-        let old = self.logins.iter().position(|record| {
+        let mut logins = self.papers.logins().to_vec();
+        let old = logins.iter().position(|record| {
             record
                 .get("cmd")
                 .and_then(Value::as_object)
                 .is_some_and(|c| device(c) == device(command))
         });
         if let Some(at) = old {
-            let stored = self.logins.get(at).and_then(|r| r.get("cmd")).and_then(Value::as_object);
+            let stored = logins.get(at).and_then(|r| r.get("cmd")).and_then(Value::as_object);
             if stored.is_some_and(|stored| time(stored) > time(command)) {
                 return false;
             }
-            self.logins.remove(at);
+            logins.remove(at);
         }
-        self.logins
-            .insert(0, serde_json::json!({"cmd": command, "msg": message, "received": now_s}));
-        self.logins.truncate(LOGINS_MAX);
+        let record = serde_json::json!({"cmd": command, "msg": message, "received": now_s});
+        logins.insert(0, record);
+        logins.truncate(LOGINS_MAX);
+        self.papers.set_logins(logins);
         true
     }
 }

@@ -113,6 +113,10 @@ impl Deframer {
     pub fn next_event(&mut self) -> Result<Option<Event>, WireError> {
         loop {
             if let Some(event) = self.waiting.pop_front() {
+                if self.waiting.is_empty() {
+                    // An idle connection holds no room for events.
+                    self.waiting = VecDeque::new();
+                }
                 return Ok(Some(event));
             }
             match self.step() {

@@ -126,6 +126,11 @@ impl<F> PendingPushes<F> {
         self.pending.front().map(|pending| pending.deadline_ms)
     }
 
+    /// Gives back room that nothing uses.
+    pub fn shrink(&mut self) {
+        self.pending.shrink_to_fit();
+    }
+
     /// Pushes that wait.
     pub fn len(&self) -> usize {
         self.pending.len()

@@ -109,7 +109,12 @@ fn family(preset: Preset, settings: &RocksSettings, cache: &Cache) -> Options {
     // system's library has is not known.
     options.set_compression_type(DBCompressionType::None);
     options.set_level_compaction_dynamic_level_bytes(true);
-    let share = if preset == Preset::Queue { 2 } else { 8 };
+    let share = match preset {
+        Preset::Queue => 2,
+        // Accounts are written once: they need not wait in memory until there are many.
+        Preset::Point => 32,
+        Preset::Tiny | Preset::Index => 8,
+    };
     options.set_write_buffer_size(settings.write_buffer_bytes / share);
     options
 }
