@@ -200,3 +200,47 @@ impl Papers {
 fn packed(value: &Value) -> Box<[u8]> {
     json::write(value).into_bytes().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::account::Account;
+    use crate::crypto::key::{OpenKey, SignKey};
+    use crate::proto::meta::MetaKind;
+
+    fn account() -> Account {
+        let (sign, open) = (SignKey::generate_ecc().unwrap(), OpenKey::generate(1024).unwrap());
+        let profile = serde_json::Map::new();
+        Account::create(MetaKind::Mkm, 0, Some("alice"), sign, open, 1e9, profile).unwrap()
+    }
+
+    #[test]
+    fn papers_say_the_same_after_a_rest() {
+        let account = account();
+        let id = account.id().clone();
+        let mut papers = Papers::restore(id.clone(), None, None, None);
+        assert!(papers.keys().is_none() && !papers.can_be_answered());
+        papers.set_meta(account.meta().clone());
+        papers.set_documents(vec![account.document().unwrap().clone()]);
+        let (meta, documents) = (papers.meta().cloned(), papers.documents().to_vec());
+        let keys = papers.keys().unwrap();
+        assert!(!papers.rest(), "just asked");
+        assert!(papers.rest() && papers.open.get().is_none());
+        assert!(papers.can_be_answered());
+        assert_eq!(papers.devices().len(), 1);
+        assert_eq!((papers.meta().cloned(), papers.documents().to_vec()), (meta, documents));
+        assert!(papers.keys().unwrap() == keys);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_out_and_written_over() {
+        let account = account();
+        let id = account.id().clone();
+        let mut papers = Papers::restore(id.clone(), Some(b"{"), Some(b"[{}]"), Some(b"1"));
+        assert!(papers.meta().is_none() && papers.documents().is_empty());
+        assert!(papers.logins().is_empty());
+        papers.set_documents(vec![account.document().unwrap().clone()]);
+        let text = json::parse(papers.documents_text()).unwrap();
+        assert_eq!(text.as_array().map(Vec::len), Some(1));
+    }
+}
