@@ -6,7 +6,7 @@ mod modify;
 mod prompt;
 mod show;
 
-pub(super) use show::utc;
+pub(super) use crate::base::time::utc;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value};

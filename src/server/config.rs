@@ -263,6 +263,8 @@ pub struct Policy {
     pub login_messages: LoginMessages,
     /// IDs of those who may ask the station about its users. Default: nobody.
     pub admins: Vec<String>,
+    /// Whether the bot `monitor` is told users' IP addresses. Default false.
+    pub monitor_addresses: bool,
 }
 
 /// Which signatures are verified.

@@ -518,6 +518,8 @@ impl Shard {
         let now_ms = self.now.mono_ms;
         self.keep_due(now_ms, out);
         self.receipts_due(out);
+        self.wake_due(out);
+        self.tell_monitor(out);
         self.pace_due(out);
         self.rest_due();
         self.dial_due(out);

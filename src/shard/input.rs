@@ -160,6 +160,20 @@ pub enum Parcel {
         /// Who wants to know what became of it.
         reply: ReplyTo,
     },
+    /// Name this one in what devices of somebody are to say, and send it on.
+    Wake {
+        /// Whose name is wanted.
+        of: Id,
+        /// What is known so far.
+        wake: Box<super::Wake>,
+    },
+    /// Say this to your user, if the user is here.
+    Tell {
+        /// To whom.
+        to: Id,
+        /// The content.
+        content: serde_json::Map<String, Value>,
+    },
     /// A message of this station for your neighbour, not kept if it is not there.
     Say {
         /// The neighbour.

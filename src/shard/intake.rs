@@ -499,6 +499,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.stats.relayed += 1;
+        self.see_message(&message);
         let route = self.route_of(conn, &ack, &message);
         let origin = Echo::Relayed(Origin::of(&message));
         let ticket = self.owe(conn, &message, origin, ack, sink, out);

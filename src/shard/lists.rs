@@ -60,6 +60,11 @@ impl User {
     pub(super) fn blocks(&self, sender: &Id, group: Option<&Id>) -> bool {
         self.blocked.names(group.unwrap_or(sender))
     }
+
+    /// Whether the user does not want to be woken by a message; the same of both.
+    pub(super) fn mutes(&self, sender: &Id, group: Option<&Id>) -> bool {
+        self.muted.names(group.unwrap_or(sender))
+    }
 }
 
 impl Shard {

@@ -18,6 +18,7 @@ pub mod input;
 mod intake;
 mod lists;
 mod mail;
+mod monitor;
 pub mod neighbor;
 mod papers;
 pub mod rate;
@@ -33,6 +34,7 @@ mod switch;
 mod talk;
 mod ticket;
 mod user;
+mod wake;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -64,6 +66,8 @@ use stats::Stats;
 use switch::Switching;
 use ticket::{Reply, Stored};
 use user::User;
+pub use wake::Wake;
+use wake::Wakes;
 
 /// Which signatures are checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +138,8 @@ pub struct Policy {
     pub uploads: Rate,
     /// Who may ask the station about its users; naked IDs.
     pub admins: Vec<Id>,
+    /// Whether the bot `monitor` is told users' addresses.
+    pub monitor_addresses: bool,
 }
 
 impl Default for Policy {
@@ -162,6 +168,7 @@ impl Default for Policy {
             refusals: Rate::within(120, 60),
             uploads: Rate::within(240, 3600),
             admins: Vec::new(),
+            monitor_addresses: false,
         }
     }
 }
@@ -175,6 +182,7 @@ enum Work {
     Brought { message: Box<ReliableMessage>, by: Id, reply: ReplyTo },
     Account { of: Id, asker: Id, op: AccountOp, reply: ReplyTo },
     Switch { message: Box<ReliableMessage>, key: String, reply: ReplyTo },
+    Wake { of: Id, wake: Box<Wake> },
 }
 
 /// How often mail that is too old is looked for, in milliseconds.
@@ -218,6 +226,8 @@ pub struct Shard {
     /// Account pieces of the message at hand, to be kept before it is answered.
     saves: Vec<StoreOp>,
     seen: Seen,
+    wakes: Wakes,
+    monitored: monitor::Seen,
     last_ticket: u64,
     last_sn: u64,
     expire_ms: u64,
@@ -263,6 +273,8 @@ impl Shard {
             deletions: Vec::new(),
             saves: Vec::new(),
             seen: Seen::default(),
+            wakes: Wakes::default(),
+            monitored: monitor::Seen::default(),
             last_ticket: 0,
             last_sn: seed % 0x7fff_ffff,
             expire_ms: 0,
@@ -302,7 +314,8 @@ impl Shard {
         let paced = self.due_paced.keys().next().map(|(due, _)| *due);
         let link = self.neighbors.next_deadline();
         let receipts = self.due_receipts.front().map(|(due, _)| *due);
-        [mail, conn, paced, receipts, link].into_iter().flatten().min()
+        let (wakes, monitor) = (self.wakes.next_deadline(), self.monitored.next_deadline());
+        [mail, conn, paced, receipts, link, wakes, monitor].into_iter().flatten().min()
     }
 
     /// Connections that are open.
@@ -366,6 +379,10 @@ impl Shard {
                 self.with_user(sender, Work::Brought { message, by, reply }, out);
             }
             Parcel::Say { to, body } => self.say_to(&to, body, out),
+            Parcel::Tell { to, content } => self.tell(&to, content, out),
+            Parcel::Wake { of, wake } => {
+                self.with_user(of.clone(), Work::Wake { of, wake }, out);
+            }
             Parcel::Met { host, port, id, proven } => self.met(&host, port, &id, proven, out),
             Parcel::Outcome { reply, outcome } => self.came_of(reply, outcome, out),
             Parcel::Account { of, asker, op, reply } => {
@@ -425,6 +442,7 @@ impl Shard {
                 self.give_verdict(reply, verdict, out);
             }
             Work::Account { of, asker, op, reply } => self.account(&of, &asker, op, reply, out),
+            Work::Wake { of, wake } => self.name_wake(&of, wake, out),
         }
     }
 
@@ -438,7 +456,7 @@ impl Shard {
     /// The store could not tell about a user: nothing is acknowledged.
     fn cannot(&mut self, work: Work, out: &mut Outbox) {
         match work {
-            Work::Line { .. } => {}
+            Work::Line { .. } | Work::Wake { .. } => {}
             Work::Switch { reply, .. } => self.give_verdict(reply, Verdict::Refused, out),
             Work::Mail { reply, .. } | Work::Moved { reply, .. } | Work::Brought { reply, .. } => {
                 self.outcome(reply, Outcome::Failed, out);

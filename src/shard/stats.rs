@@ -54,6 +54,8 @@ counters! {
     looped: "messages from neighbours that had been here before",
     strangers: "messages from neighbours given up, since their sender's account did not come",
     redirected: "messages taken for users who are at another station",
+    wakes: "notifications for users who are away",
+    wakes_dropped: "notifications dropped, since there were too many at once",
     expired: "stored messages thrown out for their age",
     store_failures: "requests the store could not carry out",
 }

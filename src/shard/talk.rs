@@ -44,6 +44,7 @@ impl Shard {
         out: &mut Outbox,
     ) {
         self.stats.heard += 1;
+        self.see_message(&message);
         let opened = self.open(conn, &message);
         let read = opened.and_then(|bytes| text::parse(&bytes).ok()).map(Content::read);
         let broadcast = matches!(self.way_of(message.receiver()), Way::HereWhenLoggedIn);
@@ -554,6 +555,9 @@ impl Shard {
             return;
         };
         let was = std::mem::replace(&mut session.active, active);
+        if active {
+            self.forget_badge(conn);
+        }
         if active && !was {
             self.read_from_start(conn, out);
         } else if was && !active {
@@ -581,8 +585,10 @@ impl Shard {
             tracing::debug!(%user, %conn, "logged in");
         }
         let now_s = self.now.wall_s();
+        self.see_user(&user, conn);
         if let Some(user) = self.users.get_mut(&user) {
             user.here_s = now_s;
+            user.badge = 0;
             if !user.sessions.contains(&conn) {
                 user.sessions.push(conn);
             }

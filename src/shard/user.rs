@@ -39,6 +39,8 @@ pub(super) struct User {
     pub(super) last_seq: u64,
     /// Counts changes of the documents, so that ciphers made for older ones are renewed.
     pub(super) edition: u32,
+    /// Notifications since the user was last here, as far as this station's memory goes.
+    pub(super) badge: u64,
     pub(super) used_ms: u64,
     /// What is known of it is put away.
     pub(super) resting: bool,
@@ -89,6 +91,7 @@ impl User {
             queues: record.queues.into_iter().map(Queue::restore).collect(),
             last_seq,
             edition: 0,
+            badge: 0,
             used_ms: now_ms,
             resting: true,
             here_s: 0.0,

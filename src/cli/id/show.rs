@@ -193,47 +193,9 @@ impl Tame for str {
     }
 }
 
-/// Seconds since 1970 as date and time in UTC.
-pub(in crate::cli) fn utc(seconds: f64) -> String {
-    // Finite and not negative, as documents are read.
-    let whole = seconds as u64;
-    let (days, rest) = (whole / 86_400, whole % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
-}
-
-/// Year, month and day of a number of days since 1970. Years begin in March here, so that the
-/// leap day is the last one.
-const fn date(days: u64) -> (u64, u64, u64) {
-    let days = days.saturating_add(719_468);
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, later) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (year_of_era + era * 400 + later, month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (seconds, text) in [
-            (0.0, "1970-01-01 00:00:00 UTC"),
-            (951_782_399.9, "2000-02-28 23:59:59 UTC"),
-            (951_782_400.0, "2000-02-29 00:00:00 UTC"),
-            (1_760_000_000.0, "2025-10-09 08:53:20 UTC"),
-            (4_107_542_400.0, "2100-03-01 00:00:00 UTC"),
-        ] {
-            assert_eq!(utc(seconds), text);
-        }
-    }
 
     #[test]
     fn a_name_cannot_command_the_terminal() {
