@@ -120,19 +120,10 @@ impl Bot for Archivist {
         let turn = Turn::about(&heard);
         self.desk.see(&turn.sender, heard.content, heard.now_s);
         self.desk.turn = Some(turn.clone());
-        let answers = self.table.process(&mut self.desk, heard.content, Registry::none());
-        let answers = match answers {
-            Ok(answers) => answers.unwrap_or_default(),
-            Err(error) => {
-                let template = Some("Content error: ${error}.");
-                vec![turn.receipt(
-                    "Content not support.",
-                    template,
-                    &[("error", error.to_string())],
-                )]
-            }
-        };
-        turn.posts(answers)
+        match self.table.process(&mut self.desk, heard.content, Registry::none()) {
+            Ok(answers) => turn.posts(answers.unwrap_or_default()),
+            Err(error) => turn.content_error(&error),
+        }
     }
 
     fn learned(&mut self, id: &Id, known: &dyn Source, _: f64) -> Vec<Post> {

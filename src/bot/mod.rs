@@ -1,9 +1,11 @@
 //! Bots: clients that answer by themselves. What one decides is here, without I/O and without a
 //! clock; `cli/bot.rs` connects it, and writes down what it must not forget.
 
+pub mod announcer;
 pub mod archivist;
 pub mod assistant;
 pub mod index;
+pub mod monitor;
 mod turn;
 
 use serde_json::{Map, Value};
@@ -13,8 +15,10 @@ use crate::proto::content::Content;
 use crate::proto::id::Id;
 use crate::proto::message::ReliableMessage;
 
+pub use announcer::Announcer;
 pub use archivist::Archivist;
 pub use assistant::Assistant;
+pub use monitor::Monitor;
 
 /// A content that reached a bot. The sender was proved.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +79,9 @@ pub trait Bot: Send {
     fn resume(&mut self, _known: &dyn Source, _now_s: f64) -> Vec<Post> {
         Vec::new()
     }
+
+    /// The station has accepted it.
+    fn logged_in(&mut self, _station: &Id) {}
 
     /// Notes about what has changed since the last call.
     fn take_notes(&mut self) -> Vec<String>;

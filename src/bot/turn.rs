@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{Heard, Post};
 use crate::proto::command::{Receipt, Stamp};
-use crate::proto::content::Content;
+use crate::proto::content::{Content, ContentError};
 use crate::proto::id::Id;
 use crate::proto::json::Parser;
 use crate::proto::kind::Kind;
@@ -46,6 +46,13 @@ impl Turn {
         receipt.template = template.map(str::to_owned);
         receipt.replacements = template.map(|_| values.collect());
         content(&receipt)
+    }
+
+    /// The answer to a content that cannot be read.
+    pub(super) fn content_error(&self, error: &ContentError) -> Vec<Post> {
+        let template = Some("Content error: ${error}.");
+        let values = [("error", error.to_string())];
+        self.posts(vec![self.receipt("Content not support.", template, &values)])
     }
 
     pub(super) fn posts(&self, answers: Vec<Map<String, Value>>) -> Vec<Post> {

@@ -107,7 +107,7 @@ impl Shard {
             gathered.last_ms = now_ms;
             let mut text = String::with_capacity(RECEIPT_BYTES);
             write(&mut text, stamp);
-            return self.tell(conn, (kind::COMMAND, &text), out);
+            return self.tell_here(conn, (kind::COMMAND, &text), out);
         }
         if gathered.count == 0 {
             gathered.text.reserve(4 * RECEIPT_BYTES);
@@ -157,17 +157,17 @@ impl Shard {
             0 => {}
             1 => {
                 let one = text.get(gathered.from..).unwrap_or_default();
-                self.tell(conn, (kind::COMMAND, one), out);
+                self.tell_here(conn, (kind::COMMAND, one), out);
             }
             _ => {
                 text.push_str("]}");
-                self.tell(conn, (kind::ARRAY, &text), out);
+                self.tell_here(conn, (kind::ARRAY, &text), out);
             }
         }
     }
 
     /// Says something to the session's user.
-    fn tell(&mut self, conn: ConnId, content: (u32, &str), out: &mut Outbox) {
+    fn tell_here(&mut self, conn: ConnId, content: (u32, &str), out: &mut Outbox) {
         let user = self.sessions.get(&conn).and_then(|session| session.user.clone());
         let body = user.and_then(|user| self.sealed_text(conn, &user, content, false));
         if let Some(body) = body {
