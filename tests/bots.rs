@@ -8,165 +8,20 @@
 
 mod kit;
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::io::{Read, Write};
+use std::process::Command;
 use std::time::Instant;
 
 use dim::client::account::Account;
-use dim::client::blocking::{Client, now_s};
-use dim::client::directory::Directory;
+use dim::client::blocking::now_s;
 use dim::client::folder::Folder;
-use dim::client::keys::KeyStore;
 use dim::client::say;
 use dim::client::source::{Groups, People};
-use dim::client::terminal::{Event, Settings};
-use dim::crypto::key::{OpenKey, SignKey};
 use dim::proto::command::{Change, GroupCommand, Search, Stamp, Storage};
 use dim::proto::content::Content;
 use dim::proto::id::Id;
-use dim::proto::kind::Kind;
-use dim::proto::meta::MetaKind;
-use kit::{PATIENCE, Station};
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Map, Value, json};
-use tempfile::TempDir;
-
-/// `dims bot`, on a folder below the station's.
-struct Bot {
-    child: Child,
-    id: Id,
-}
-
-impl Bot {
-    fn start(name: &str, folder: &Path, port: u16) -> Self {
-        Self::start_with(name, folder, port, &[])
-    }
-
-    fn start_with(name: &str, folder: &Path, port: u16, flags: &[&str]) -> Self {
-        let log = folder.join(format!("{name}.log"));
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(log);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_dims"))
-            .args(["bot", name, "--log", "debug", "--station", &format!("127.0.0.1:{port}")])
-            .arg("--data-dir")
-            .arg(folder.join(name))
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log.unwrap())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let id = lines.next().unwrap().unwrap();
-        let id = Id::parse(id.strip_prefix("bot").unwrap().trim()).unwrap();
-        let line = lines.next().unwrap().unwrap();
-        assert_eq!(line, format!("[ans]    {name} = \"{id}\""));
-        Self { child, id }
-    }
-
-    fn terminate(mut self) -> ExitStatus {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        self.child.wait().unwrap()
-    }
-}
-
-impl Drop for Bot {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A station that knows a bot by its name, and the bot.
-fn with_bot(name: &str) -> (Station, Bot, TempDir) {
-    let place = tempfile::tempdir().unwrap();
-    // Nobody listens at port 1: its account is made all the same.
-    let id = Bot::start(name, place.path(), 1).id.clone();
-    let station = Station::start(&["--ans", &format!("{name}={id}")]);
-    let bot = Bot::start(name, place.path(), station.address.port());
-    assert_eq!(bot.id, id, "the account stays");
-    (station, bot, place)
-}
-
-struct User {
-    client: Client<Directory>,
-    id: Id,
-    events: Vec<Event>,
-}
-
-impl User {
-    fn login(station: &Station, account: Account) -> Self {
-        let id = account.id().clone();
-        let settings = Settings {
-            pause_ms_min: 50,
-            pause_ms_max: 400,
-            ..Settings::new("127.0.0.1", station.address.port())
-        };
-        let client = Client::start(settings, account, Directory::default(), KeyStore::default());
-        let mut user = Self { client: client.unwrap(), id, events: Vec::new() };
-        user.wait("a login", |event| matches!(event, Event::LoggedIn { .. }).then_some(()));
-        user
-    }
-
-    /// What the first event says that says it; events are looked at once.
-    fn wait<T>(&mut self, what: &str, found: impl Fn(&Event) -> Option<T>) -> T {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let Some(event) = self.client.next_event(left) else {
-                panic!("{what} did not come, only {:#?}", self.events)
-            };
-            let said = found(&event);
-            self.events.push(event);
-            if let Some(said) = said {
-                return said;
-            }
-        }
-    }
-
-    /// The next content from `sender`, but for where it is logged in, which comes with its documents.
-    fn wait_from(&mut self, sender: &Id) -> Map<String, Value> {
-        self.wait("an answer", |event| match event {
-            Event::Received(came) if came.message.sender().is_same_as(sender) => {
-                let said = came.content.map.clone();
-                (said.get("command") != Some(&json!("login"))).then_some(said)
-            }
-            _ => None,
-        })
-    }
-
-    /// The next content from `sender` with this text.
-    fn wait_text(&mut self, sender: &Id, text: &str) -> Map<String, Value> {
-        self.wait(text, |event| match event {
-            Event::Received(came) if came.message.sender().is_same_as(sender) => {
-                let said = &came.content.map;
-                (said.get("text") == Some(&json!(text))).then(|| said.clone())
-            }
-            _ => None,
-        })
-    }
-
-    /// Sends `value` to `to`, and yields what `from` answers.
-    fn ask(&mut self, to: &str, from: &Id, value: &impl Kind) -> Map<String, Value> {
-        self.client.send(&Id::parse(to).unwrap(), unstamped(value));
-        self.wait_from(from)
-    }
-}
-
-/// A content whose number and time the messenger puts in.
-fn unstamped(value: &impl Kind) -> Map<String, Value> {
-    let mut map = Content::of(Stamp { sn: 0, time: 0.0 }, value).to_map();
-    map.shift_remove("sn");
-    map.shift_remove("time");
-    map
-}
-
-/// A key as quickly made as the published clients make theirs.
-fn account(name: &str) -> Account {
-    let (sign, message) = (SignKey::generate_ecc().unwrap(), OpenKey::generate(1024).unwrap());
-    let properties = Map::from_iter([("name".to_owned(), name.into())]);
-    Account::create(MetaKind::Eth, 0, None, sign, message, now_s() - 1.0, properties).unwrap()
-}
+use kit::{Bot, PATIENCE, User, account, unstamped, with_bot, with_bot_in, write_bot_settings};
+use serde_json::{Value, json};
 
 fn search(keywords: &str) -> Search {
     Search { keywords: keywords.to_owned(), limit: 10, ..Search::default() }
@@ -384,4 +239,54 @@ fn a_group_message_reaches_members_through_the_assistant_also_absent_ones() {
     at_alice.wait_text(&again.id, "Group message delivering.");
     at_bob.wait_text(&alice_id, "hello again");
     User::login(&station, carol).wait_text(&alice_id, "hello again");
+}
+
+/// What the monitor shows, once it shows this line.
+fn metrics(at: &str, line: &str) -> String {
+    let until = Instant::now() + 2 * PATIENCE;
+    loop {
+        let mut stream = std::net::TcpStream::connect(at).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        if answer.lines().any(|said| said == line) || Instant::now() > until {
+            return answer;
+        }
+    }
+}
+
+#[test]
+fn the_monitor_keeps_what_the_station_counts_and_shows_it() {
+    let place = tempfile::tempdir().unwrap();
+    let settings = "metrics = \"127.0.0.1:0\"";
+    write_bot_settings(place.path(), "monitor", settings);
+    let (station, mut bot, place) =
+        with_bot_in(place, "monitor", &["--shards", "1", "--set", "policy.monitor_every_ms=1000"]);
+    let at = bot.lines.next().unwrap().unwrap();
+    let at = at.strip_prefix("metrics  http://").unwrap().strip_suffix("/metrics").unwrap();
+    let alice = User::login(&station, account("Alice"));
+    let speeds = json!({"type": 204, "app": "chat.dim.monitor", "mod": "speeds", "act": "post",
+        "stations": [{"host": "192.0.2.1", "port": 9394, "response_time": 0.5}]});
+    let to = Id::parse("monitor@anywhere").unwrap();
+    alice.client.send(&to, speeds.as_object().unwrap().clone());
+    let line = "dim_response_seconds_sum{station=\"192.0.2.1:9394\"} 0.5";
+    assert!(metrics(at, line).contains(line));
+    // The bot's own login, and Alice's.
+    let shown = metrics(at, "dim_logins_total 2");
+    assert!(shown.contains("\ndim_logins_total 2\n"), "{shown}");
+    let refused = "\ndim_monitor_refused_total 0\n";
+    assert!(shown.contains(refused) && shown.contains("dim_messages_total{"), "{shown}");
+    assert!(bot.terminate().success());
+    for name in ["users", "stats", "speeds"] {
+        let files = std::fs::read_dir(place.path().join("monitor")).unwrap();
+        let files = files.map(|entry| entry.unwrap().path());
+        let begins = format!("{name}_log-");
+        let log = files
+            .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&begins))
+            .map(|path| std::fs::read_to_string(path).unwrap())
+            .collect::<String>();
+        assert_eq!(log.contains(alice.id.as_str()), name != "stats", "{name}: {log}");
+        assert!(!log.is_empty() && !log.contains("127.0.0.1"), "{name}: {log}");
+    }
 }

@@ -1,7 +1,14 @@
 //! `dims bot`: a bot's account, its connection, its notes. What it answers is decided in `crate::bot`.
 
 mod debts;
+mod http2;
+mod keys;
+mod line;
+mod metrics;
 mod notes;
+mod push;
+mod settings;
+mod trade;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +20,7 @@ use serde_json::Map;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{Refusal, now_s, say};
-use crate::bot::{Archivist, Assistant, Bot, Heard, Post};
+use crate::bot::{Bot, Heard, Post};
 use crate::client::account::Account;
 use crate::client::blocking::Client;
 use crate::client::directory::Directory;
@@ -32,6 +39,7 @@ use crate::server::lock::{FolderLock, LockError};
 use crate::server::log;
 use debts::Debts;
 use notes::Notes;
+use trade::Trade;
 
 /// Names the bot's account, in its folder.
 const ID_FILE: &str = "bot.id";
@@ -74,6 +82,9 @@ pub(super) struct BotArgs {
     /// Archivist: answers bring the metas of those who are found, for clients of before August 2023
     #[arg(long)]
     metas: bool,
+    /// Its settings [default: NAME.toml in its folder, if that is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Log level: off, error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: String,
@@ -85,6 +96,10 @@ enum Name {
     Archivist,
     /// Passes messages to a group on to its members, and cannot read them
     Assistant,
+    /// Wakes devices of users who are away, by the push services of Apple and Google
+    Announcer,
+    /// Keeps what stations count and clients measure, and passes it on
+    Monitor,
 }
 
 impl Name {
@@ -92,20 +107,9 @@ impl Name {
         match self {
             Self::Archivist => "archivist",
             Self::Assistant => "assistant",
+            Self::Announcer => "announcer",
+            Self::Monitor => "monitor",
         }
-    }
-
-    fn make(self, me: &Id, metas: bool) -> Result<Box<dyn Bot>, Refusal> {
-        Ok(match self {
-            Self::Archivist => {
-                let mut archivist = Archivist::new(me).map_err(Refusal::here)?;
-                if metas {
-                    archivist.bring_metas();
-                }
-                Box::new(archivist)
-            }
-            Self::Assistant => Box::new(Assistant::new().map_err(Refusal::here)?),
-        })
     }
 }
 
@@ -127,18 +131,24 @@ pub(super) fn bot(args: &BotArgs) -> Result<(), Refusal> {
         LockError::Running(_) => Refusal::here(format!("{}: a bot runs in it", dir.display())),
         LockError::File(error) => Refusal::here(format!("{}: {error}", dir.display())),
     })?;
-    let mut bot = args.name.make(account.id(), args.metas)?;
+    let config = args.config.clone().unwrap_or_else(|| dir.join(name).with_extension("toml"));
+    let source = settings::Source { path: &config, named: args.config.is_some() };
+    let mut trade = trade::make(args.name, account.id(), &source, dir.clone(), args.metas)?;
     let path = dir.join(name).with_extension("notes");
     let refused = |error| Refusal::here(format!("{}: {error}", path.display()));
-    let mut notes = Notes::open(&path, &mut *bot).map_err(refused)?;
+    let mut notes = Notes::open(&path, trade.bot()).map_err(refused)?;
     if let Some(from) = &args.import {
-        import(&Folder::below(from), &mut *bot)?;
-        notes.take(&mut *bot).map_err(refused)?;
+        import(&Folder::below(from), trade.bot())?;
+        notes.take(trade.bot()).map_err(refused)?;
     }
     say(format_args!("bot      {}\n[ans]    {name} = \"{}\"", account.id(), account.id()));
+    if let Some(note) = trade.note() {
+        say(format_args!("{note}"));
+    }
     let client = Client::start(settings, account, Directory::default(), KeyStore::default())
         .map_err(Refusal::here)?;
-    let done = serve(&client, &mut *bot, &mut notes, &stop).map_err(refused);
+    let done =
+        serve(&client, &mut *trade, &mut notes, &stop).and_then(|()| trade.end()).map_err(refused);
     client.close();
     tracing::info!("stopped");
     done
@@ -169,7 +179,7 @@ fn import(folder: &Folder, bot: &mut dyn Bot) -> Result<(), Refusal> {
 /// until then the station would bring it again.
 fn serve(
     client: &Client<Directory>,
-    bot: &mut dyn Bot,
+    trade: &mut dyn Trade,
     notes: &mut Notes,
     stop: &AtomicBool,
 ) -> std::io::Result<()> {
@@ -195,16 +205,18 @@ fn serve(
                 event => {
                     // These come between packages.
                     let between = matches!(event, Event::Learned(_) | Event::LoggedIn { .. });
-                    debts.add(answers(client, bot, event), bot.take_ending());
+                    let posts = answers(client, trade.bot(), event);
+                    debts.add(posts, trade.bot().take_ending());
                     if between {
                         debts.close(None);
                     }
                 }
             }
         }
+        trade.turn()?;
         let settled = debts.take_settled();
-        settled.iter().flat_map(|debt| &debt.things).for_each(|thing| bot.end(*thing));
-        notes.take(bot)?;
+        settled.iter().flat_map(|debt| &debt.things).for_each(|thing| trade.bot().end(*thing));
+        notes.take(trade.bot())?;
         client.confirm(settled.iter().filter_map(|debt| debt.package));
         while client.with(|terminal| terminal.unacknowledged()) < OUTBOX_MESSAGES_MAX / 2
             && let Some((debt, Post { to, content })) = debts.next_post()
@@ -234,6 +246,7 @@ fn answers(client: &Client<Directory>, bot: &mut dyn Bot, event: Event) -> Vec<P
             .into(),
         Event::LoggedIn { station } => {
             tracing::info!(%station, "logged in");
+            bot.logged_in(&station);
             client.with(|terminal| bot.resume(terminal.messenger().source(), now_s))
         }
         Event::Disconnected { pause_ms } => {

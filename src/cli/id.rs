@@ -6,8 +6,6 @@ mod modify;
 mod prompt;
 mod show;
 
-pub(super) use crate::base::time::utc;
-
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
 

@@ -63,6 +63,8 @@ pub const MAIL_BYTES_PER_USER_MAX: u64 = 64 << 20;
 pub const ACKNOWLEDGE_MS: u32 = 500;
 /// The reference's clients look at their socket ten times a second: nobody sees a receipt earlier.
 pub const RECEIPTS_MS: u32 = 100;
+/// As the reference's stations do.
+pub const MONITOR_EVERY_MS: u32 = 60_000;
 /// Blocks of inboxes and documents that were read lately.
 pub const CACHE_MIB: u32 = 128;
 /// One memtable; a handful of them exist while the disk is behind.
@@ -254,7 +256,7 @@ pub struct Mail {
 }
 
 /// `[policy]`: what is checked, what is told.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// Which signatures are verified. Default `every`.
@@ -263,7 +265,9 @@ pub struct Policy {
     pub login_messages: LoginMessages,
     /// IDs of those who may ask the station about its users. Default: nobody.
     pub admins: Vec<String>,
-    /// Whether the bot `monitor` is told users' IP addresses. Default false.
+    /// How often the bot `monitor` is told what was counted, in milliseconds. Default 60 000.
+    pub monitor_every_ms: u32,
+    /// Whether it is told users' IP addresses. Default false.
     pub monitor_addresses: bool,
 }
 
@@ -418,6 +422,18 @@ impl Default for Mail {
             bytes_per_user_max: MAIL_BYTES_PER_USER_MAX,
             receipts_ms: RECEIPTS_MS,
             acknowledge_ms: ACKNOWLEDGE_MS,
+        }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            verify: Verify::default(),
+            login_messages: LoginMessages::default(),
+            admins: Vec::new(),
+            monitor_every_ms: MONITOR_EVERY_MS,
+            monitor_addresses: false,
         }
     }
 }

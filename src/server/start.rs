@@ -534,6 +534,7 @@ pub(super) fn policy(config: &Config) -> Policy {
         early_messages_max: config.limits.messages_before_login_max,
         refusals: Rate::within(config.limits.refusals_per_minute_max.into(), 60),
         uploads: Rate::within(config.limits.uploads_per_hour_max.into(), 3600),
+        monitor_every_ms: u64::from(config.policy.monitor_every_ms),
         monitor_addresses: config.policy.monitor_addresses,
         admins: config.policy.admins.iter().filter_map(|id| Id::parse(id).ok()).collect(),
         ..Policy::default()

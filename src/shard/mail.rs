@@ -14,7 +14,7 @@ use super::route::{ROOM_BYTES, Route};
 use super::session::{ANY_DEVICE, Push, Reading};
 use super::ticket::Stored;
 use super::user::is_device;
-use super::{Shard, Wake, Work};
+use super::{Shard, Work};
 use crate::crypto::sign::Verified;
 use crate::proto::id::Id;
 use crate::proto::splice::{Routing, relay};
@@ -30,19 +30,10 @@ pub(super) struct Mail {
     copies: Vec<Copy>,
     /// For another station, or somebody there.
     onward: bool,
-    /// What its receiver's devices are to say once it is stored.
-    wake: Option<Box<Wake>>,
     /// Who wants to know; more than one when the sender repeated it meanwhile.
     replies: Vec<ReplyTo>,
     /// The receiver as receipts name it, once one of its sessions has acknowledged.
     recipient: Option<Id>,
-}
-
-/// What `begin_mail` is told of a message.
-struct Arrival {
-    digest: MailDigest,
-    received_ms: u64,
-    wake: Option<Box<Wake>>,
 }
 
 /// One device's copy.
@@ -141,8 +132,7 @@ impl Shard {
         }
         let copies = self.copies(to, message, &route, onward);
         let received_ms = self.now.wall_ms();
-        let wake = if onward { None } else { self.wake_for(to, message) };
-        self.begin_mail(to, Arrival { digest, received_ms, wake }, copies, reply, out);
+        self.begin_mail(to, digest, received_ms, copies, reply, out);
     }
 
     /// Whether a message is short enough for what other stations add to it.
@@ -173,19 +163,19 @@ impl Shard {
         }
         let state = CopyState::Flying(0);
         let copies = vec![Copy { device: Arc::from(ANY_DEVICE), body, state }];
-        self.begin_mail(to, Arrival { digest, received_ms, wake: None }, copies, reply, out);
+        self.begin_mail(to, digest, received_ms, copies, reply, out);
     }
 
     /// Takes copies on: each is handed out or kept.
     fn begin_mail(
         &mut self,
         to: &Id,
-        arrival: Arrival,
+        digest: MailDigest,
+        received_ms: u64,
         mut copies: Vec<Copy>,
         reply: ReplyTo,
         out: &mut Outbox,
     ) {
-        let Arrival { digest, received_ms, wake } = arrival;
         let onward = self.is_neighbor(to);
         if !onward {
             self.seen.insert(digest, self.now.mono_ms);
@@ -211,7 +201,6 @@ impl Shard {
                 seq,
                 copies,
                 onward,
-                wake,
                 replies: vec![reply],
                 recipient: None,
             },
@@ -443,7 +432,6 @@ impl Shard {
         if !kept && !acknowledged {
             let digest = mail.digest;
             let replies = std::mem::take(&mut mail.replies);
-            mail.wake = None;
             // The sender has no acknowledgement and will repeat it, which must be welcome then.
             self.seen.remove(&digest);
             for reply in replies {
@@ -481,16 +469,19 @@ impl Shard {
             return;
         };
         self.flying.remove(&mail.digest);
+        let user = mail.user;
         let outcome = match mail.recipient {
-            _ if mail.onward => Outcome::Redirected { neighbor: mail.user },
+            _ if mail.onward => Outcome::Redirected { neighbor: user.clone() },
             Some(recipient) => Outcome::Delivered { recipient },
             None => Outcome::Cached,
         };
+        // Without anybody to tell it was not stored.
+        let stored = outcome == Outcome::Cached && !mail.replies.is_empty();
         for reply in mail.replies {
             self.outcome(reply, outcome.clone(), out);
         }
-        if let (Outcome::Cached, Some(wake)) = (&outcome, mail.wake) {
-            self.wake(wake, out);
+        if let Some(copy) = mail.copies.first().filter(|_| stored) {
+            self.wake(&user, copy.body.clone(), out);
         }
     }
 

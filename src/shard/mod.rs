@@ -138,7 +138,9 @@ pub struct Policy {
     pub uploads: Rate,
     /// Who may ask the station about its users; naked IDs.
     pub admins: Vec<Id>,
-    /// Whether the bot `monitor` is told users' addresses.
+    /// How often the bot `monitor` is told what was counted, in milliseconds.
+    pub monitor_every_ms: u64,
+    /// Whether it is told users' addresses.
     pub monitor_addresses: bool,
 }
 
@@ -168,6 +170,7 @@ impl Default for Policy {
             refusals: Rate::within(120, 60),
             uploads: Rate::within(240, 3600),
             admins: Vec::new(),
+            monitor_every_ms: 60_000,
             monitor_addresses: false,
         }
     }

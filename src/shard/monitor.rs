@@ -1,4 +1,4 @@
-//! What the bot of the name `monitor` is told once a minute: who logged in, and how many messages of
+//! What the bot of the name `monitor` is told now and then: who logged in, and how many messages of
 //! which sort came from which sort of sender. Each shard tells its own; nothing is kept for a bot that
 //! is not there, and without one nothing is counted.
 
@@ -16,8 +16,6 @@ use crate::proto::message::{Field, ReliableMessage};
 
 /// The bot's name in the configuration.
 const MONITOR: &str = "monitor";
-/// How often it is told, in milliseconds.
-const TELL_EVERY_MS: u64 = 60_000;
 /// Users who are remembered in that time.
 const USERS_MAX: usize = 65_536;
 /// Users in one content.
@@ -50,7 +48,7 @@ impl Shard {
         let peer = self.sessions.get(&conn).map(|session| session.peer.ip());
         let address = peer.filter(|_| self.policy.monitor_addresses);
         self.monitored.users.insert((user.clone(), address));
-        self.monitored.due_ms.get_or_insert(self.now.mono_ms + TELL_EVERY_MS);
+        self.monitored.due_ms.get_or_insert(self.now.mono_ms + self.policy.monitor_every_ms);
     }
 
     /// Counts a message.
@@ -65,7 +63,7 @@ impl Shard {
             key = (0, 0);
         }
         *counts.entry(key).or_default() += 1;
-        self.monitored.due_ms.get_or_insert(self.now.mono_ms + TELL_EVERY_MS);
+        self.monitored.due_ms.get_or_insert(self.now.mono_ms + self.policy.monitor_every_ms);
     }
 
     /// Tells the monitor what has been seen.

@@ -582,10 +582,10 @@ impl Shard {
         }
         if !again {
             self.stats.logins += 1;
+            self.see_user(&user, conn);
             tracing::debug!(%user, %conn, "logged in");
         }
         let now_s = self.now.wall_s();
-        self.see_user(&user, conn);
         if let Some(user) = self.users.get_mut(&user) {
             user.here_s = now_s;
             user.badge = 0;

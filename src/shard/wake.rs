@@ -1,4 +1,4 @@
-//! Waking who is away: when a message was stored for a user without an active session, the bot of the
+//! Waking who is away: when a message was stored since no session acknowledged it, the bot of the
 //! name `announcer` is asked to tell the user's devices that there is one.
 //!
 //! A wake goes round: the receiver's shard knows the mute list, the language and the badge, the
@@ -6,24 +6,27 @@
 
 mod text;
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::effect::Outbox;
 use super::input::{ConnId, Parcel};
 use super::user::User;
 use super::{Shard, Work};
-use crate::crypto::sign::Verified;
 use crate::proto::address::EntityKind;
 use crate::proto::command::{Push, PushItem};
 use crate::proto::content::{Content, kind_of};
 use crate::proto::id::Id;
-use crate::proto::message::Field;
+use crate::proto::message::{Field, ReliableMessage};
 use text::Sort;
 
 /// The bot's name in the configuration.
 const ANNOUNCER: &str = "announcer";
 /// Seconds after which a message is no news any more.
 const AGE_S_MAX: f64 = 128.0;
+/// How long ago a session that does not acknowledge must have been heard of to be one that is there, in
+/// milliseconds: it reads older mail, or is slow. Others are of devices that sleep.
+const HERE_MS: u64 = 5000;
 /// How long wakes are gathered, in milliseconds.
 const GATHER_MS: u64 = 1000;
 /// Wakes in one command.
@@ -51,13 +54,13 @@ pub struct Wake {
 }
 
 impl Wake {
-    fn new(user: &User, message: &Verified, sort: Sort) -> Self {
+    fn new(user: &User, message: &ReliableMessage, sort: Sort) -> Self {
         Self {
             receiver: user.id.clone(),
             sender: message.sender().naked(),
             group: message.group().map(Id::naked),
             sort,
-            badge: 0,
+            badge: user.badge,
             language: language(user).unwrap_or_default().to_owned(),
             receiver_name: short(user.called()),
             group_name: None,
@@ -106,44 +109,43 @@ impl Wakes {
 }
 
 impl Shard {
-    /// What to say of a message to a user of this shard, who is loaded, if it will be stored: none
-    /// if the user is here, or does not want to be woken by it.
-    pub(super) fn wake_for(&mut self, to: &Id, message: &Verified) -> Option<Box<Wake>> {
-        self.bot_of(ANNOUNCER)?;
+    /// A message for a user of this shard has been stored, since nobody acknowledged it.
+    pub(super) fn wake(&mut self, to: &Id, body: Bytes, out: &mut Outbox) {
+        if self.bot_of(ANNOUNCER).is_none() || self.stopping || to.kind() != EntityKind::User {
+            return;
+        }
+        let Ok(message) = ReliableMessage::parse(body, &mut self.parser, &mut self.names) else {
+            return;
+        };
+        if let Some(wake) = self.wake_for(to, &message) {
+            self.send_wake(Box::new(wake), out);
+        }
+    }
+
+    /// What to say of a message; none if the user is here, or does not want to be woken by it.
+    fn wake_for(&mut self, to: &Id, message: &ReliableMessage) -> Option<Wake> {
         let (sender, group) = (message.sender(), message.group());
+        // An assistant's copy of what a member said.
         let passed = sender.kind() == EntityKind::Bot && group.is_some();
-        if to.kind() != EntityKind::User
-            || sender.kind() == EntityKind::Station
-            || message.receiver().is_broadcast()
+        let old = message.time().is_some_and(|time| time < self.now.wall_s() - AGE_S_MAX);
+        if sender.kind() == EntityKind::Station
             || passed
-            || message.time().is_some_and(|time| time < self.now.wall_s() - AGE_S_MAX)
+            || old
+            || message.receiver().is_broadcast()
         {
             return None;
         }
-        let user = self.users.get(to)?;
-        if self.is_here(user) || user.mutes(sender, group) {
+        let kind = kind_of(message.value(Field::Type, &mut self.parser).as_ref());
+        let sort = Sort::of(kind)?;
+        let quiet_ms = self.now.mono_ms.saturating_sub(HERE_MS);
+        let user = self.users.get_mut(to)?;
+        let mut sessions = user.sessions.iter().filter_map(|conn| self.sessions.get(conn));
+        let here = sessions.any(|session| session.active && session.heard_ms > quiet_ms);
+        if here || user.mutes(sender, group) {
             return None;
         }
-        let kind = kind_of(message.value(Field::Type, &mut self.parser).as_ref());
-        Some(Box::new(Wake::new(user, message, Sort::of(kind)?)))
-    }
-
-    fn is_here(&self, user: &User) -> bool {
-        let active = |conn| self.sessions.get(conn).is_some_and(|session| session.active);
-        user.sessions.iter().any(active)
-    }
-
-    /// A message has been stored for somebody who is away.
-    pub(super) fn wake(&mut self, mut wake: Box<Wake>, out: &mut Outbox) {
-        if self.users.get(&wake.receiver).is_none_or(|user| self.is_here(user)) {
-            return;
-        }
-        let Some(user) = self.users.get_mut(&wake.receiver) else {
-            return;
-        };
         user.badge += 1;
-        wake.badge = user.badge;
-        self.send_wake(wake, out);
+        Some(Wake::new(user, message, sort))
     }
 
     /// The user of a connection has come back.
@@ -223,7 +225,8 @@ impl Shard {
 /// The language that a visa says the application or the device speaks.
 fn language(user: &User) -> Option<&str> {
     let said = |part: &str, name: &str| {
-        let parts = user.documents.iter().filter_map(|d| d.properties().get(part)?.as_object());
+        let parts =
+            user.papers.documents().iter().filter_map(|d| d.properties().get(part)?.as_object());
         parts.filter_map(|part| part.get(name)?.as_str()).find(|text| !text.is_empty())
     };
     said("app", "language").or_else(|| said("sys", "locale"))
@@ -231,7 +234,7 @@ fn language(user: &User) -> Option<&str> {
 
 /// The picture in a visa, if it is at a place that a device can fetch it from.
 fn picture(user: &User) -> Option<String> {
-    let url = user.documents.iter().find_map(|document| {
+    let url = user.papers.documents().iter().find_map(|document| {
         let avatar = document.properties().get("avatar")?;
         let url = avatar.as_object().and_then(|file| file.get("URL").or_else(|| file.get("url")));
         url.unwrap_or(avatar).as_str()

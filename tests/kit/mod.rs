@@ -8,6 +8,7 @@
     reason = "tests open sockets, start programs and stop at the first surprise; each takes a part"
 )]
 
+mod bots;
 mod client;
 mod frames;
 mod link;
@@ -16,6 +17,7 @@ mod station;
 
 use std::time::Duration;
 
+pub(crate) use bots::{Bot, User, account, unstamped, with_bot, with_bot_in, write_bot_settings};
 pub(crate) use client::{Client, Heard};
 pub(crate) use frames::{Form, Package, frame, handshake_request, take};
 pub(crate) use link::{Link, Pieces};

@@ -399,7 +399,7 @@ impl Talk {
                 ("from", text("from").into()),
                 ("text", said.clone().into()),
             ];
-            let when = super::super::id::utc(time);
+            let when = crate::base::time::utc(time);
             self.show(Said::new("history", fields).shown(format!("{when} {called}: {said}")));
         }
         Ok(())

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::super::{Refusal, complain, say};
 use super::{describe, name_of, parse_id};
+use crate::base::time::utc;
 use crate::client::folder::{Folder, FolderError};
 use crate::crypto::identity::{Proven, is_made_by};
 use crate::crypto::key::SignKey;

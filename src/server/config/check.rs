@@ -90,6 +90,7 @@ fn bounds(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
         ("mail.bytes_per_user_max", mail.bytes_per_user_max, 1..=1 << 50),
         ("mail.receipts_ms", mail.receipts_ms.into(), 0..=10_000),
         ("mail.acknowledge_ms", mail.acknowledge_ms.into(), 0..=60_000),
+        ("policy.monitor_every_ms", file.policy.monitor_every_ms.into(), 1000..=*WAIT_MS.end()),
         ("store.cache_mib", store.cache_mib.into(), 1..=1 << 20),
         ("store.write_buffer_mib", store.write_buffer_mib.into(), 1..=1 << 16),
     ];
