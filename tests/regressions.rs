@@ -6,6 +6,7 @@ use bytes::Bytes;
 use dim::proto::directory::{Ans, Names};
 use dim::proto::json::Parser;
 use dim::proto::message::{MessageError, ReliableMessage};
+use dim::wire::{DeframeLimits, Deframer, WireError};
 
 fn message(text: &str) -> Result<ReliableMessage, MessageError> {
     let mut names = Names::new(Arc::new(Ans::default()));
@@ -28,4 +29,21 @@ fn a_null_under_one_name_and_a_value_under_the_other_are_the_same_field_twice() 
         assert!(matches!(with(more), Err(MessageError::Twice(_))), "{more}");
     }
     assert!(with(r#""receiver":null,"group":null,"keys":null,"key":null"#).is_ok());
+}
+
+/// What is told of a line without an end must not depend on how the network cut it.
+#[test]
+fn a_line_that_is_too_long_ends_the_same_way_however_it_is_cut() {
+    let limits =
+        DeframeLimits { message_bytes_max: 8, bare_lines: true, ..DeframeLimits::default() };
+    for text in ["{23456789abc", "{23456789abc\n"] {
+        for size in 1..=text.len() {
+            let mut deframer = Deframer::new(limits);
+            let end = text.as_bytes().chunks(size).find_map(|piece| {
+                deframer.feed(Bytes::copy_from_slice(piece));
+                deframer.next_event().err()
+            });
+            assert_eq!(end, Some(WireError::FrameTooLong { bytes: 9 }), "cut at each {size}");
+        }
+    }
 }

@@ -56,7 +56,8 @@ impl Stream {
         let end = memchr(b'\n', fresh).map(|at| self.scanned + at);
         let line_len = end.unwrap_or(buffer.len());
         if line_len > limits.message_bytes_max {
-            return Err(WireError::FrameTooLong { bytes: line_len as u64 });
+            // How long it would be depends on how it was cut; up to where it was read does not.
+            return Err(WireError::FrameTooLong { bytes: limits.message_bytes_max as u64 + 1 });
         }
         let Some(end) = end else {
             self.scanned = buffer.len();
