@@ -262,6 +262,21 @@ fn a_missing_key_is_asked_for_and_the_message_goes_on_when_it_comes() {
 }
 
 #[test]
+fn a_command_that_is_dated_far_ahead_does_not_keep_later_ones_out() {
+    let mut world = World::ready();
+    let bob = id(&world.bob);
+    let content =
+        GroupCommand { group: world.group.id().clone(), change: Change::Quit, text: None };
+    let content = Content::of(Stamp { sn: 8, time: NOW_S + 1e9 }, &content).to_map();
+    let packed = world.bob.encrypt_sign(&content, &id(&world.bot), NOW_S).unwrap();
+    assert_eq!(world.tell(packed.ready[0].bytes.clone()), []);
+    assert!(world.assistant.members(world.group.id()).contains(&bob));
+    let expel = world.by_alice(Change::Expel(vec![bob.clone()]), NOW_S + 5.0);
+    assert_eq!(world.tell(expel), []);
+    assert!(!world.assistant.members(world.group.id()).contains(&bob));
+}
+
+#[test]
 fn who_is_no_member_is_told_so() {
     let mut world = World::ready();
     let letter = world.letter();

@@ -145,6 +145,8 @@ impl Bot for Archivist {
     fn recall(&mut self, note: &[u8]) -> Result<(), NoteError> {
         let no_id = |id: String| NoteError(format!("no ID: {id}"));
         match serde_json::from_slice(note)? {
+            // A line of the index is one account.
+            Note::Account(id, _) if id.contains(char::is_control) => return Err(no_id(id)),
             Note::Account(id, name) => {
                 self.desk.index.put(&id, &index::clean(&name));
             }

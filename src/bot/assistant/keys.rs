@@ -24,7 +24,8 @@ pub(super) struct Sealed {
 
 impl Sealed {
     fn bytes(&self) -> usize {
-        self.keys.iter().map(|(name, key)| name.len() + key.len()).sum()
+        let keys = self.keys.iter().map(|(name, key)| name.len() + key.len());
+        keys.sum::<usize>() + self.digest.len()
     }
 
     /// The seals for one member's devices.
@@ -100,5 +101,21 @@ impl KeyBook {
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Direction, &Sealed)> {
         let all = self.order.iter().filter_map(|d| self.directions.get_key_value(d));
         all.flat_map(|(direction, all)| all.iter().map(move |sealed| (direction, sealed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_a_member_sends_along_counts() {
+        let (mut book, direction) = (KeyBook::default(), (Id::moky(), Id::everyone()));
+        let keys = BTreeMap::from([("ab".to_owned(), "cde".to_owned())]);
+        let sealed = |digest: &str| Sealed { digest: digest.repeat(100), keys: keys.clone() };
+        assert!(book.add(&direction, sealed("1")));
+        assert_eq!(book.bytes, 105);
+        assert!(book.add(&direction, sealed("2")) && book.add(&direction, sealed("3")));
+        assert_eq!((book.len(), book.bytes), (GENERATIONS_MAX, 210));
     }
 }

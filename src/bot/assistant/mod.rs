@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::turn::{Turn, content};
 use super::{Bot, Heard, NoteError, Post};
+use crate::base::limits::DOCUMENT_AHEAD_S_MAX;
 use crate::client::say;
 use crate::client::source::Source;
 use crate::proto::command::{Change, GroupCommand};
@@ -333,7 +334,9 @@ impl Assistant {
         let administrators = known.administrators(&group);
         let mut state = self.groups.get(&group).cloned().unwrap_or_default();
         let change = &order.command.change;
-        match state.judge(&turn.sender, &owner, &administrators, change, order.time) {
+        // What is dated ahead would keep all that follows out.
+        let time = order.time.filter(|time| *time <= turn.now_s + DOCUMENT_AHEAD_S_MAX);
+        match state.judge(&turn.sender, &owner, &administrators, change, time) {
             Verdict::Denied => {
                 turn.posts(vec![receipt(turn, &group, "Permission denied.", None, &[])])
             }
