@@ -98,6 +98,7 @@ pub(crate) fn station() -> Arc<Station> {
 }
 
 /// Writes to somebody, each message another one.
+#[derive(Clone)]
 pub(crate) struct Pen {
     from: Account,
     to: Id,

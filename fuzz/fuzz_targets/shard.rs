@@ -106,6 +106,15 @@ fn person(who: u8) -> &'static Account {
     &people[usize::from(who) % people.len()]
 }
 
+/// For each pair; made once, since a wrapped key takes longer than a whole story.
+fn pens() -> &'static [Pen] {
+    static PENS: OnceLock<Vec<Pen>> = OnceLock::new();
+    PENS.get_or_init(|| {
+        let people = people();
+        people.iter().flat_map(|from| people.iter().map(|to| Pen::new(from, to))).collect()
+    })
+}
+
 fn policy(trust: bool, narrow: bool) -> Policy {
     let verify = if trust { Verify::Session } else { Verify::Every };
     match narrow {
@@ -219,10 +228,8 @@ impl Run {
 }
 
 fuzz_target!(|story: Story| {
-    let people = people();
-    let pens = people.iter().flat_map(|from| people.iter().map(|to| Pen::new(from, to))).collect();
     let world = World::new(SHARDS, policy(story.trust, story.narrow));
-    let mut run = Run { world, conns: Vec::new(), pens };
+    let mut run = Run { world, conns: Vec::new(), pens: pens().to_vec() };
     for op in story.ops.into_iter().take(OPS_MAX) {
         run.op(op);
         run.world.shards.iter().for_each(|shard| shard.check());
