@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each bench and fuzz target uses some of it")]
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ use dim::proto::message::{MessageError, ReliableMessage};
 use dim::proto::meta::MetaKind;
 use dim::shard::effect::Effect;
 use dim::shard::input::{ConnId, Input};
+use dim::shard::neighbor::LinkId;
 use dim::shard::ring::{Ring, ShardIndex};
 use dim::shard::{Policy, Shard, Station};
 use dim::store::Store;
@@ -71,6 +73,11 @@ fn account(n: usize, kind: MetaKind, network: u8, seed: Option<&str>) -> Account
 /// The user number `n`, from 1.
 pub(crate) fn person(n: usize) -> Account {
     account(n, MetaKind::Eth, 0, None)
+}
+
+/// Another station, with number `n`.
+pub(crate) fn neighbor(n: usize) -> Account {
+    account(n, MetaKind::Mkm, 2, Some("other"))
 }
 
 /// The first user from number `from` on that is owned by a shard.
@@ -173,6 +180,8 @@ pub(crate) fn try_parse(raw: &Bytes) -> Result<ReliableMessage, MessageError> {
 struct End {
     shard: ShardIndex,
     deframer: Deframer,
+    /// Bytes that the station has written.
+    sent: u64,
 }
 
 /// A station in memory, with clients that acknowledge what they are sent.
@@ -185,6 +194,8 @@ pub(crate) struct World {
     agenda: VecDeque<(ShardIndex, Input)>,
     policy: Policy,
     last_conn: u64,
+    /// Neighbours that are to be dialled, by host.
+    pub(crate) dials: Vec<(ShardIndex, LinkId, String)>,
     /// Messages that reached clients.
     pub(crate) heard: u64,
     /// Acknowledgements that reached clients.
@@ -201,6 +212,7 @@ impl World {
             agenda: VecDeque::new(),
             policy,
             last_conn: 0,
+            dials: Vec::new(),
             heard: 0,
             acknowledged: 0,
         };
@@ -212,6 +224,7 @@ impl World {
     pub(crate) fn start(&mut self, shards: u16) {
         self.agenda.clear();
         self.ends.clear();
+        self.dials.clear();
         self.store.crash();
         let (ring, policy) = (Ring::new(shards), Arc::new(self.policy.clone()));
         let shard = |n| {
@@ -223,15 +236,26 @@ impl World {
 
     /// A new connection, on the shard that its number says.
     pub(crate) fn open(&mut self) -> ConnId {
+        let count = self.shards.len() as u64;
+        let shard = ShardIndex(u16::try_from((self.last_conn + 1) % count).expect("few shards"));
+        let (conn, peer, secret) = self.connect(shard);
+        self.tell(shard, Input::Opened { conn, peer, secret });
+        conn
+    }
+
+    /// A connection to a neighbour that was to be dialled.
+    pub(crate) fn dialed(&mut self, shard: ShardIndex, link: LinkId) -> ConnId {
+        let (conn, peer, secret) = self.connect(shard);
+        self.tell(shard, Input::Dialed { link, conn, peer, secret });
+        conn
+    }
+
+    fn connect(&mut self, shard: ShardIndex) -> (ConnId, SocketAddr, [u8; 32]) {
         self.last_conn += 1;
         let conn = ConnId(self.last_conn);
-        let count = self.shards.len() as u64;
-        let shard = ShardIndex(u16::try_from(self.last_conn % count).expect("few shards"));
         let deframer = Deframer::mtp_client(self.policy.framing);
-        self.ends.insert(conn, End { shard, deframer });
-        let peer = ([127, 0, 0, 1], 5000).into();
-        self.tell(shard, Input::Opened { conn, peer, secret: secret(conn) });
-        conn
+        self.ends.insert(conn, End { shard, deframer, sent: 0 });
+        (conn, ([127, 0, 0, 1], 5000).into(), secret(conn))
     }
 
     /// A connection on which somebody is logged in, over MTP.
@@ -322,17 +346,21 @@ impl World {
                         self.agenda.push_back((shard, Input::Closed { conn }));
                     }
                 }
-                Effect::WatchArrival { .. }
-                | Effect::Pause { .. }
-                | Effect::Resume { .. }
-                | Effect::Dial { .. }
-                | Effect::Stopped => {}
+                Effect::WatchArrival { conn } => {
+                    if let Some(end) = self.ends.get(&conn) {
+                        let input = Input::Arrived { conn, total: end.sent };
+                        self.agenda.push_back((end.shard, input));
+                    }
+                }
+                Effect::Dial { link, host, .. } => self.dials.push((shard, link, host)),
+                Effect::Pause { .. } | Effect::Resume { .. } | Effect::Stopped => {}
             }
         }
     }
 
     fn hear(&mut self, conn: ConnId, bytes: Bytes) {
         let Some(end) = self.ends.get_mut(&conn) else { return };
+        end.sent += bytes.len() as u64;
         end.deframer.feed(bytes);
         while let Ok(Some(event)) = end.deframer.next_event() {
             match event {
@@ -350,7 +378,8 @@ impl World {
     }
 }
 
-fn secret(conn: ConnId) -> [u8; 32] {
+/// What a connection's session key is made of.
+pub(crate) fn secret(conn: ConnId) -> [u8; 32] {
     let [.., low] = conn.0.to_be_bytes();
     [low; 32]
 }

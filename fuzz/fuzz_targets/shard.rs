@@ -1,5 +1,5 @@
-//! Two shards under any list of things that can happen to them: whatever comes, no shard is at odds
-//! with itself, and of connections that are gone nothing is left.
+//! Two shards under any list of things that can happen to them, by users, by other stations, by the
+//! operator: whatever comes, no shard is at odds with itself, and of connections that are gone nothing is left.
 #![no_main]
 
 #[path = "../../benches/kit/mod.rs"]
@@ -13,6 +13,7 @@ use dim::base::encode::hex_encode;
 use dim::client::account::Account;
 use dim::proto::directory::Ans;
 use dim::shard::input::{ConnId, Input};
+use dim::shard::neighbor::Neighbor;
 use dim::shard::ring::{Ring, ShardIndex};
 use dim::shard::{Policy, Verify};
 use dim::wire::Framing;
@@ -80,6 +81,34 @@ enum Op {
         trust: bool,
         narrow: bool,
     },
+    /// The message sent last, once more.
+    Repeat {
+        conn: u8,
+    },
+    /// A login over WebSocket, and what is said afterwards.
+    Web {
+        who: u8,
+        body: Vec<u8>,
+    },
+    /// Which of the stations are neighbours, and whether by their IDs.
+    Neighbors {
+        which: u8,
+        named: bool,
+    },
+    /// What was to be dialled first is reached, or not, and says who it is.
+    Dialed {
+        is_there: bool,
+        who: u8,
+        greets: bool,
+    },
+    /// A message as a station passes it on.
+    Passed {
+        from: u8,
+        to: u8,
+        conn: u8,
+        rcpt: u8,
+        traces: u8,
+    },
     Kill,
     Stop {
         shard: u8,
@@ -93,11 +122,14 @@ struct Story {
     ops: Vec<Op>,
 }
 
-fn people() -> &'static [Account; 3] {
-    static PEOPLE: OnceLock<[Account; 3]> = OnceLock::new();
+/// Three users, two other stations.
+fn people() -> &'static [Account; 5] {
+    static PEOPLE: OnceLock<[Account; 5]> = OnceLock::new();
     PEOPLE.get_or_init(|| {
         let ring = Ring::new(SHARDS);
-        [(0, 1), (0, 50), (1, 100)].map(|(shard, from)| person_of(ShardIndex(shard), ring, from))
+        let [a, b, c] =
+            [(0, 1), (0, 50), (1, 100)].map(|(shard, from)| person_of(ShardIndex(shard), ring, from));
+        [a, b, c, kit::neighbor(3), kit::neighbor(4)]
     })
 }
 
@@ -136,7 +168,7 @@ fn policy(trust: bool, narrow: bool) -> Policy {
 
 fn content(which: u8, about: &Account) -> serde_json::Value {
     let id = about.id().as_str();
-    match which % 9 {
+    match which % 15 {
         0 => json!({"type": 136, "sn": 1, "command": "meta", "did": id}),
         1 => json!({"type": 136, "sn": 2, "command": "documents", "did": id}),
         2 => json!({"type": 136, "sn": 3, "command": "meta", "did": id, "ID": id,
@@ -148,6 +180,13 @@ fn content(which: u8, about: &Account) -> serde_json::Value {
         5 => json!({"type": 136, "sn": 6, "command": "report", "title": "online"}),
         6 => json!({"type": 136, "sn": 7, "command": "block", "list": [id]}),
         7 => json!({"type": 136, "sn": 8, "command": "users"}),
+        8 => json!({"type": 136, "sn": 9, "command": "block"}),
+        9 => json!({"type": 136, "sn": 10, "command": "mute", "time": 1.8e9, "list": [id]}),
+        10 => json!({"type": 136, "sn": 11, "command": "ans", "names": "station monkey-king"}),
+        11 => json!({"type": 1, "sn": 12, "text": id}),
+        12 => json!({"type": 136, "sn": 13, "command": "documents", "did": id, "last_time": 7}),
+        13 => json!({"type": 136, "sn": 14, "command": "handshake", "title": "DIM?",
+            "session": "key"}),
         _ => json!({"type": 136, "sn": 9, "command": "login", "did": id, "time": 1.79e9,
             "station": {"did": "gsp@everywhere", "host": "127.0.0.1", "port": 9394}}),
     }
@@ -157,6 +196,7 @@ struct Run {
     world: World,
     conns: Vec<ConnId>,
     pens: Vec<Pen>,
+    last: Bytes,
 }
 
 impl Run {
@@ -167,10 +207,74 @@ impl Run {
         }
     }
 
-    fn message(&mut self, from: u8, to: u8) -> Bytes {
+    fn pen(&mut self, from: u8, to: u8) -> &mut Pen {
         let count = people().len();
-        let pen = usize::from(from) % count * count + usize::from(to) % count;
-        self.pens[pen].frame(Framing::Mtp)
+        &mut self.pens[usize::from(from) % count * count + usize::from(to) % count]
+    }
+
+    fn message(&mut self, from: u8, to: u8) -> Bytes {
+        self.last = self.pen(from, to).frame(Framing::Mtp);
+        self.last.clone()
+    }
+
+    fn handshake(&mut self, conn: ConnId, who: &Account, title: &str) {
+        let content = json!({"type": 136, "sn": 7, "time": self.world.now.wall_s(),
+            "command": "handshake", "title": title, "session": "key"});
+        let said = said(who, "station@anywhere", &content, self.world.now);
+        self.world.write(conn, client_frame(Framing::Mtp, 11, &said));
+    }
+
+    /// A login in a browser's way.
+    fn web(&mut self, who: &Account, body: &[u8]) {
+        let conn = self.world.open();
+        self.conns.push(conn);
+        let key = "dGhlIHNhbXBsZSBub25jZQ==";
+        self.world.write(conn, dim::wire::upgrade::request("127.0.0.1", 9394, key));
+        for session in [None, Some(hex_encode(&kit::secret(conn)))] {
+            let hello = hello(who, session, self.world.now);
+            self.world.write(conn, client_frame(Framing::WebSocket, 7, &hello));
+        }
+        self.world.write(conn, client_frame(Framing::WebSocket, 8, body));
+    }
+
+    fn dialed(&mut self, is_there: bool, who: u8, greets: bool) {
+        if self.world.dials.is_empty() {
+            return;
+        }
+        let (shard, link, host) = self.world.dials.remove(0);
+        if !is_there {
+            return self.world.tell(shard, Input::NotDialed { link });
+        }
+        let conn = self.world.dialed(shard, link);
+        self.conns.push(conn);
+        // Mostly who is looked for.
+        let who = host.parse().unwrap_or(who).wrapping_add(u8::from(who == 0xff));
+        if greets {
+            self.handshake(conn, person(who), "DIM?");
+            self.handshake(conn, person(who), "DIM!");
+        }
+    }
+
+    /// Members that stations add stand before the message's own.
+    fn passed(&mut self, from: u8, to: u8, rcpt: u8, traces: u8) -> Bytes {
+        let message = self.pen(from, to).message();
+        let stations: Vec<_> = people()[3..].iter().map(|account| account.id().as_str()).collect();
+        let traces = &stations[..usize::from(traces) % (stations.len() + 1)];
+        let route = json!({"rcpt": person(rcpt).id().as_str(), "traces": traces}).to_string();
+        let body = [&route.as_bytes()[..route.len() - 1], b",", &message[1..]].concat();
+        client_frame(Framing::Mtp, 12, &body)
+    }
+
+    fn neighbors(&mut self, which: u8, named: bool) {
+        let listed = [3_u8, 4].into_iter().filter(|n| which & n != 0).map(|n| Neighbor {
+            id: named.then(|| person(n).id().clone()),
+            host: n.to_string(),
+            port: 9394,
+        });
+        let list: Arc<[Neighbor]> = listed.collect();
+        for index in 0..SHARDS {
+            self.world.tell(ShardIndex(index), Input::Neighbors(list.clone()));
+        }
     }
 
     fn op(&mut self, op: Op) {
@@ -211,6 +315,17 @@ impl Run {
                 self.world.pass(1);
                 self.world.write(conn, message);
             }
+            Op::Repeat { conn } => {
+                let last = self.last.clone();
+                self.world.write(self.conn(conn), last);
+            }
+            Op::Web { who, body } => self.web(person(who), &body),
+            Op::Neighbors { which, named } => self.neighbors(which, named),
+            Op::Dialed { is_there, who, greets } => self.dialed(is_there, who, greets),
+            Op::Passed { from, to, conn, rcpt, traces } => {
+                let passed = self.passed(from, to, rcpt, traces);
+                self.world.write(self.conn(conn), passed);
+            }
             Op::Close { conn } => self.world.close(self.conn(conn)),
             Op::Pass { ms } => self.world.pass(u64::from(ms)),
             Op::Reload { trust, narrow } => {
@@ -229,7 +344,7 @@ impl Run {
 
 fuzz_target!(|story: Story| {
     let world = World::new(SHARDS, policy(story.trust, story.narrow));
-    let mut run = Run { world, conns: Vec::new(), pens: pens().to_vec() };
+    let mut run = Run { world, conns: Vec::new(), pens: pens().to_vec(), last: Bytes::new() };
     for op in story.ops.into_iter().take(OPS_MAX) {
         run.op(op);
         run.world.shards.iter().for_each(|shard| shard.check());
