@@ -62,6 +62,8 @@ enum Op {
 #[derive(Debug, Arbitrary)]
 struct Story {
     archivist: bool,
+    /// Everybody is known, and who the members of the group are.
+    ready: bool,
     ops: Vec<Op>,
 }
 
@@ -225,7 +227,17 @@ fuzz_target!(|story: Story| {
     let known = Directory::with(kit::person(9));
     let now_s = kit::EPOCH_US as f64 / 1e6;
     let mut run = Run { archivist, bot, known, now_s, notes: Vec::new() };
-    for op in story.ops.into_iter().take(OPS_MAX) {
+    let text = String::new;
+    let ready = (0..4).map(|who| Op::Meet { who }).chain([Op::Say {
+        who: 0,
+        which: 6,
+        about: 0,
+        time: 0,
+        text: text(),
+        more: text(),
+    }]);
+    let first = ready.filter(|_| story.ready);
+    for op in first.chain(story.ops.into_iter().take(OPS_MAX)) {
         for post in run.op(op) {
             let map = post.content;
             assert!(map.contains_key("type"), "{map:?}");

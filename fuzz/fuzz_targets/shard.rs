@@ -127,8 +127,8 @@ fn people() -> &'static [Account; 5] {
     static PEOPLE: OnceLock<[Account; 5]> = OnceLock::new();
     PEOPLE.get_or_init(|| {
         let ring = Ring::new(SHARDS);
-        let [a, b, c] =
-            [(0, 1), (0, 50), (1, 100)].map(|(shard, from)| person_of(ShardIndex(shard), ring, from));
+        let [a, b, c] = [(0, 1), (0, 50), (1, 100)]
+            .map(|(shard, from)| person_of(ShardIndex(shard), ring, from));
         [a, b, c, kit::neighbor(3), kit::neighbor(4)]
     })
 }
