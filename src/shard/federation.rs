@@ -14,7 +14,7 @@ use serde_json::Map;
 use super::effect::Outbox;
 use super::input::{ConnId, Outcome, Parcel, ReplyTo, Ticket};
 use super::intake::Way;
-use super::mail::{copy_digest, digest_of};
+use super::mail::{copy_digest, digest_of, sent_digest};
 use super::route::Route;
 use super::session::AckTo;
 use super::ticket::{Sink, Stored};
@@ -48,6 +48,8 @@ pub(super) enum Transit {
     Brought { conn: ConnId, ack: AckTo, bytes: usize },
     /// An answer is held back until a neighbour's copy of a broadcast is safe.
     Spread { ticket: Ticket, slot: usize },
+    /// Mail goes on to the station that its user is at.
+    Onward { reply: ReplyTo, hop: MailDigest },
     /// Stored mail goes after its user.
     Moved { user: Id, stored: StoredMail },
 }
@@ -69,6 +71,8 @@ pub(super) struct Moving {
     queues: VecDeque<Arc<str>>,
     from_seq: u64,
     under_way: HashSet<Ticket>,
+    /// The user came back meanwhile.
+    stayed: bool,
 }
 
 /// What is known between stations beyond single messages.
@@ -84,6 +88,13 @@ pub(super) struct Federation {
     asked: HashMap<Id, u64>,
 }
 
+impl Federation {
+    /// Whether some of a user's stored mail may be gone or not.
+    pub(super) fn is_leaving(&self, user: &Id) -> bool {
+        self.moving.get(user).is_some_and(|moving| !moving.under_way.is_empty())
+    }
+}
+
 #[derive(Debug)]
 struct Waiting {
     message: Box<ReliableMessage>,
@@ -93,7 +104,7 @@ struct Waiting {
 }
 
 impl Shard {
-    fn transit(&mut self, transit: Transit) -> ReplyTo {
+    pub(super) fn transit(&mut self, transit: Transit) -> ReplyTo {
         let ticket = self.ticket();
         self.federation.transits.insert(ticket, transit);
         ReplyTo { shard: self.index, ticket, slot: 0 }
@@ -354,6 +365,12 @@ impl Shard {
                 }
                 self.fill(ticket, slot, Vec::new(), out);
             }
+            Transit::Onward { reply, hop } => {
+                if matches!(outcome, Outcome::Redirected { .. }) {
+                    self.seen.insert(hop, self.now.mono_ms);
+                }
+                self.outcome(reply, outcome.clone(), out);
+            }
             Transit::Moved { user, stored } => {
                 let safe = matches!(outcome, Outcome::Redirected { .. });
                 self.moved(&user, reply.ticket, &stored, safe, out);
@@ -390,20 +407,30 @@ impl Shard {
             .filter(|queue| queue.count > 0)
             .map(|queue| queue.device.clone())
             .collect();
-        let moving = Moving { to, queues, from_seq: 0, under_way: HashSet::new() };
+        let moving = Moving { to, queues, from_seq: 0, under_way: HashSet::new(), stayed: false };
         self.federation.moving.insert(user.clone(), moving);
         self.move_on(user, out);
     }
 
-    /// The user has come back: what has not left stays.
+    /// The user has come back: what has not left stays. What is leaving is waited for, or the user
+    /// would have it here and, from there, once more.
     pub(super) fn stay(&mut self, user: &Id) {
-        self.federation.moving.remove(user);
+        match self.federation.moving.get_mut(user) {
+            Some(moving) if !moving.under_way.is_empty() => moving.stayed = true,
+            _ => drop(self.federation.moving.remove(user)),
+        }
     }
 
     fn move_on(&mut self, user: &Id, out: &mut Outbox) {
         let Some(moving) = self.federation.moving.get(user) else { return };
         if !moving.under_way.is_empty() {
             return;
+        }
+        if moving.stayed {
+            self.federation.moving.remove(user);
+            self.read_on(user, out);
+            // Or has left again.
+            return self.follow(user, out);
         }
         let Some(device) = moving.queues.front().cloned() else {
             self.federation.moving.remove(user);
@@ -499,7 +526,9 @@ impl Shard {
             // It may come back with its user, and is welcome then.
             self.seen.remove(&stored.digest);
             self.seen.remove(&copy_digest(&stored.digest, &stored.device));
-            self.delete(user, &stored.device, stored.seq, stored.bytes);
+            // Unless its sender only says it again.
+            self.seen.insert(sent_digest(&stored.digest), self.now.mono_ms);
+            self.take_out(user, &stored.device, stored.seq, stored.bytes);
         }
         self.move_on(user, out);
     }

@@ -304,6 +304,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
+        if session.user.as_ref().is_some_and(|user| self.federation.is_leaving(user)) {
+            return;
+        }
         let room = policy.flying_bytes_max.saturating_sub(session.flying_bytes);
         let places = policy.flying_max.saturating_sub(session.flying.len());
         let Some(user) = session.user.as_ref().and_then(|user| self.users.get_mut(user)) else {

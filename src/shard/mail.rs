@@ -9,6 +9,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 
 use super::effect::Outbox;
+use super::federation::Transit;
 use super::input::{ConnId, Outcome, Parcel, ReplyTo, Ticket};
 use super::route::{ROOM_BYTES, Route};
 use super::session::{ANY_DEVICE, Push, Reading};
@@ -25,6 +26,8 @@ use crate::store::{Mail as StoredMail, MailDigest, QueueKey, StoreOp};
 pub(super) struct Mail {
     user: Id,
     digest: MailDigest,
+    /// The same with the way that it came by, if a neighbour brought it.
+    hop: Option<MailDigest>,
     received_ms: u64,
     seq: u64,
     copies: Vec<Copy>,
@@ -112,13 +115,15 @@ impl Shard {
             let group = message.group().map(|group| group.to_string());
             return self.outcome(reply, Outcome::Blocked { by: user.called().into(), group }, out);
         }
-        if self.is_known(&digest, onward) {
+        let hop = hop_digest(&digest, &route);
+        if self.is_known(&digest, onward) || (!onward && self.seen.contains(&hop)) {
             return self.repeated(to, &digest, reply, out);
         }
         let next = self.roams_to(to).filter(|next| !route.passed(next) && !route.is_long());
         if let Some(next) = next.filter(|_| self.may_go_on(message.raw().len())) {
             let rcpt = dressed(to, route.device.as_deref().unwrap_or_default());
             let route = Route { rcpt: Some(rcpt), device: None, ..route };
+            let reply = self.transit(Transit::Onward { reply, hop });
             return self.send_mail(next, Box::new(message.clone()), route, reply, out);
         }
         if onward && !self.may_go_on(message.raw().len()) {
@@ -132,7 +137,12 @@ impl Shard {
         }
         let copies = self.copies(to, message, &route, onward);
         let received_ms = self.now.wall_ms();
-        self.begin_mail(to, digest, received_ms, copies, reply, out);
+        // It may leave with its user and come back, by a longer way; the same way is a repetition.
+        let hop = route.by.as_ref().filter(|_| !onward).map(|_| hop);
+        if let Some(hop) = hop {
+            self.seen.insert(hop, self.now.mono_ms);
+        }
+        self.begin_mail(to, digest, hop, received_ms, copies, reply, out);
     }
 
     /// Whether a message is short enough for what other stations add to it.
@@ -163,14 +173,16 @@ impl Shard {
         }
         let state = CopyState::Flying(0);
         let copies = vec![Copy { device: Arc::from(ANY_DEVICE), body, state }];
-        self.begin_mail(to, digest, received_ms, copies, reply, out);
+        self.begin_mail(to, digest, None, received_ms, copies, reply, out);
     }
 
     /// Takes copies on: each is handed out or kept.
+    #[expect(clippy::too_many_arguments, reason = "each says a different thing, once")]
     fn begin_mail(
         &mut self,
         to: &Id,
         digest: MailDigest,
+        hop: Option<MailDigest>,
         received_ms: u64,
         mut copies: Vec<Copy>,
         reply: ReplyTo,
@@ -197,6 +209,7 @@ impl Shard {
             Mail {
                 user: to.clone(),
                 digest,
+                hop,
                 received_ms,
                 seq,
                 copies,
@@ -430,10 +443,13 @@ impl Shard {
         let (device, bytes) = (copy.device.clone(), copy.body.len());
         let acknowledged = copy.state == CopyState::Storing { acknowledged: true };
         if !kept && !acknowledged {
-            let digest = mail.digest;
+            let (digest, hop) = (mail.digest, mail.hop);
             let replies = std::mem::take(&mut mail.replies);
             // The sender has no acknowledgement and will repeat it, which must be welcome then.
             self.seen.remove(&digest);
+            if let Some(hop) = hop {
+                self.seen.remove(&hop);
+            }
             for reply in replies {
                 self.outcome(reply, Outcome::Failed, out);
             }
@@ -530,11 +546,19 @@ impl Shard {
             .sessions
             .iter()
             .any(|conn| self.sessions.get(conn).is_some_and(|session| session.lacks(device, seq)));
-        let queue = entry.queue(device);
         if wanted {
-            queue.deferred.push((seq, bytes));
+            entry.queue(device).deferred.push((seq, bytes));
             return;
         }
+        self.take_out(user, device, seq, bytes);
+    }
+
+    /// Takes a stored message out, whoever may want it.
+    pub(super) fn take_out(&mut self, user: &Id, device: &Arc<str>, seq: u64, bytes: usize) {
+        let Some(entry) = self.users.get_mut(user) else {
+            return;
+        };
+        let queue = entry.queue(device);
         queue.forget(bytes);
         queue.settle(seq);
         self.deletions.push((user.clone(), device.clone(), seq));
@@ -624,6 +648,22 @@ pub fn digest_of(message: &Verified, to: &Id) -> MailDigest {
 /// What a device's copy of a message is known by.
 pub(super) fn copy_digest(message: &MailDigest, device: &str) -> MailDigest {
     half_digest(message, device)
+}
+
+/// What a message is known by that came, or was sent, by one way. It may have gone on after its user
+/// since then, to be welcome when it comes back, but not when it is only said again.
+fn hop_digest(digest: &MailDigest, route: &Route) -> MailDigest {
+    let mut way = String::from("way");
+    for id in route.passed_ids().chain(route.by.as_ref().map(Id::as_str)) {
+        way.push(' ');
+        way.push_str(id);
+    }
+    half_digest(digest, &way)
+}
+
+/// What a message of this station's own user is known by when it has gone on.
+pub(super) fn sent_digest(digest: &MailDigest) -> MailDigest {
+    hop_digest(digest, &Route::default())
 }
 
 fn half_digest(what: &[u8], whose: &str) -> MailDigest {

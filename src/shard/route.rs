@@ -81,11 +81,15 @@ impl Route {
 
     /// Whether a station has had the message already.
     pub(super) fn passed(&self, station: &Id) -> bool {
-        let named = |trace: &Value| {
-            let id = trace.get("did").or_else(|| trace.get("ID")).unwrap_or(trace);
-            id.as_str().is_some_and(|id| station.is_named_by(id))
-        };
-        self.by.as_ref().is_some_and(|by| by.is_same_as(station)) || self.traces.iter().any(named)
+        self.by.as_ref().is_some_and(|by| by.is_same_as(station))
+            || self.passed_ids().any(|id| station.is_named_by(id))
+    }
+
+    /// The stations that it has passed, in order, as they call themselves.
+    pub(super) fn passed_ids(&self) -> impl Iterator<Item = &str> {
+        self.traces.iter().filter_map(|trace| {
+            trace.get("did").or_else(|| trace.get("ID")).unwrap_or(trace).as_str()
+        })
     }
 }
 

@@ -182,6 +182,12 @@ impl Client {
         assert_eq!(self.words[before], pong);
     }
 
+    /// Sends an MTP heartbeat, if the connection stands; the answer becomes one of the words.
+    pub(crate) fn try_ping(&mut self) {
+        let id = self.next_id();
+        let _ = self.write(&frames::mtp(frames::COMMAND, id, b"PING"));
+    }
+
     /// Reads until something came: a package, whatever it was.
     pub(crate) fn hear(&mut self, until: Instant) -> Heard {
         loop {
