@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::bot::BotArgs;
+use super::bridge::BridgeArgs;
 use super::chat::ChatArgs;
 use super::export::ExportArgs;
 use super::id::IdArgs;
@@ -58,6 +59,8 @@ pub(super) enum Command {
     Chat(ChatArgs),
     /// Run a bot until SIGTERM or Ctrl-C: a client of a station that answers by itself
     Bot(BotArgs),
+    /// Take messages between a station and its neighbours, where the station does not do it itself
+    Bridge(BridgeArgs),
 }
 
 /// Which files are meant, where no station is run.

@@ -4,6 +4,7 @@
 
 mod args;
 mod bot;
+mod bridge;
 mod chat;
 mod check;
 mod export;
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
         Some(Command::Export(args)) => conclude(export::export(&args)),
         Some(Command::Chat(args)) => conclude(chat::chat(&args)),
         Some(Command::Bot(args)) => conclude(bot::bot(&args)),
+        Some(Command::Bridge(args)) => conclude(bridge::bridge(args)),
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod blocking;
+pub mod bridge;
 pub mod directory;
 pub mod file;
 pub mod folder;

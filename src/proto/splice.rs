@@ -71,6 +71,26 @@ pub fn relay(message: &ReliableMessage, routing: Routing<'_>, parser: &mut Parse
     out.freeze()
 }
 
+/// The bytes of a message without one of its routing members, all else as it is.
+pub fn without(message: &ReliableMessage, name: &str) -> Bytes {
+    let raw = message.raw();
+    let is = |member: &Member| {
+        let whole = raw.get(member.whole.clone()).unwrap_or_default();
+        let name = quoted(name);
+        member.field == Field::Routing && whole.trim_ascii_start().starts_with(name.as_bytes())
+    };
+    if !message.members.iter().any(is) {
+        return raw.clone();
+    }
+    let mut out = BytesMut::with_capacity(raw.len());
+    out.extend_from_slice(b"{");
+    for member in message.members.iter().filter(|member| !is(member)) {
+        flush(&mut out, raw, &mut Some(member.whole.clone()));
+    }
+    out.extend_from_slice(b"}");
+    out.freeze()
+}
+
 fn flush(out: &mut BytesMut, raw: &Bytes, run: &mut Option<std::ops::Range<usize>>) {
     if let Some(bytes) = run.take().and_then(|range| raw.get(range)) {
         comma(out);

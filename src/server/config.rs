@@ -296,7 +296,7 @@ pub enum LoginMessages {
 }
 
 /// `[neighbors]`: other stations, which are trusted to bring messages of their users.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Neighbors {
     /// Stations that are neighbours whatever a source says. Default: none.
@@ -307,6 +307,14 @@ pub struct Neighbors {
     /// File that the list is saved to, and read from without a source. Default, or empty: none.
     #[serde(with = "empty_is_none")]
     pub output: Option<PathBuf>,
+    /// Whether the station itself dials them. Default true; if not, `dims bridge` does.
+    pub links: bool,
+}
+
+impl Default for Neighbors {
+    fn default() -> Self {
+        Self { list: Vec::new(), source: None, output: None, links: true }
+    }
 }
 
 /// A station in a list.

@@ -73,6 +73,16 @@ pub fn folder_of(config: &Config) -> Folder {
     }
 }
 
+/// The station's account, which must be there.
+pub fn load(config: &Config) -> Done<Account> {
+    let text = match &config.station.id {
+        Some(id) => id.clone(),
+        None => read_id(&config.data_dir.join(ID_FILE))?.unwrap_or_default(),
+    };
+    let id = Id::parse(&text).map_err(|_| IdentityError::Id(text))?;
+    Ok(folder_of(config).account(&id, None)?)
+}
+
 /// The station's account: the one named, the one in the folder, or a new one. Its visa is renewed,
 /// so that clients see when the station started and what it is called now.
 pub fn load_or_create(config: &Config, profile: &Map<String, Value>, now_s: f64) -> Done<Account> {

@@ -13,7 +13,7 @@ mod listen;
 pub mod lock;
 pub mod log;
 pub mod mesh;
-mod neighbors;
+pub(crate) mod neighbors;
 mod notify;
 pub mod probe;
 mod reload;

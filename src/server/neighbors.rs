@@ -29,24 +29,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LIST_BYTES_MAX: u64 = 1 << 20;
 
 /// Who this station is, to be left out of lists.
-pub(super) struct Own {
-    pub(super) id: Id,
+pub(crate) struct Own {
+    pub(crate) id: Id,
     /// Host and port, by all names that are known.
-    pub(super) places: Vec<(String, u16)>,
+    pub(crate) places: Vec<(String, u16)>,
 }
 
 /// The thread that reads the lists.
-pub(super) struct Roster {
+pub(crate) struct Roster {
     wake: mpsc::Sender<Neighbors>,
 }
 
 impl Roster {
     /// Reads the lists now, whenever told to, and every ten minutes if there is a source. Ends when
     /// this is dropped.
-    pub(super) fn start(
+    pub(crate) fn start(
         own: Own,
         mut settings: Neighbors,
-        mailboxes: Vec<Arc<Mailbox<Letter>>>,
+        hear: impl Fn(Arc<[Neighbor]>) + Send + 'static,
     ) -> io::Result<Self> {
         let (wake, woken) = mpsc::channel::<Neighbors>();
         std::thread::Builder::new().name("dim-neighbors".into()).spawn(move || {
@@ -54,13 +54,13 @@ impl Roster {
             let mut fetched: Option<Vec<Listed>> = None;
             loop {
                 // What is here first: a source may take long.
-                tell(&gather(&own, &settings, fetched.as_deref()), &mut told, &mailboxes);
+                tell(&gather(&own, &settings, fetched.as_deref()), &mut told, &hear);
                 if let Some(source) = &settings.source {
                     match refresh(source, settings.output.as_deref()) {
                         Ok(list) => fetched = Some(list),
                         Err(error) => tracing::warn!(%source, %error, "neighbours as before"),
                     }
-                    tell(&gather(&own, &settings, fetched.as_deref()), &mut told, &mailboxes);
+                    tell(&gather(&own, &settings, fetched.as_deref()), &mut told, &hear);
                 }
                 match woken.recv_timeout(REFRESH) {
                     Ok(fresh) => {
@@ -76,19 +76,17 @@ impl Roster {
     }
 
     /// Settings have changed, or files behind them.
-    pub(super) fn read_again(&self, settings: Neighbors) {
+    pub(crate) fn read_again(&self, settings: Neighbors) {
         let _ = self.wake.send(settings);
     }
 }
 
-fn tell(list: &Arc<[Neighbor]>, told: &mut Arc<[Neighbor]>, mailboxes: &[Arc<Mailbox<Letter>>]) {
+fn tell(list: &Arc<[Neighbor]>, told: &mut Arc<[Neighbor]>, hear: &impl Fn(Arc<[Neighbor]>)) {
     if list == told {
         return;
     }
     tracing::info!(neighbors = list.len(), "other stations");
-    for mailbox in mailboxes {
-        mailbox.deliver(Letter::Neighbors(list.clone()));
-    }
+    hear(list.clone());
     *told = list.clone();
 }
 
@@ -240,7 +238,7 @@ pub(super) fn dial(mailbox: Arc<Mailbox<Letter>>, link: LinkId, host: String, po
 }
 
 /// The first address of a host that takes a connection.
-fn connect(host: &str, port: u16) -> io::Result<(TcpStream, SocketAddr)> {
+pub(crate) fn connect(host: &str, port: u16) -> io::Result<(TcpStream, SocketAddr)> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "no address of that name");
     for address in (host, port).to_socket_addrs()?.take(4) {
         match TcpStream::connect_timeout(&address, PATIENCE) {

@@ -37,6 +37,7 @@ use crate::client::account::Account;
 use crate::client::folder::{Fault, FolderError};
 use crate::proto::directory::Ans;
 use crate::proto::id::Id;
+use crate::shard::neighbor::Neighbor;
 use crate::shard::rate::Rate;
 use crate::shard::ring::{Ring, ShardIndex};
 use crate::shard::{LoginMessages, Policy, Shard, Station, Verify};
@@ -156,14 +157,24 @@ pub fn run(args: Args, loaded: Loaded) -> Result<(), StartError> {
     let fleet = Fleet::start(&config, &station, &ans, &rocks, tls.as_ref(), doors)?;
     announce(&station.id, address, &config, fleet.shards);
     notify::ready();
-    let roster = Roster::start(own, config.neighbors.clone(), fleet.mailboxes.clone())
-        .map_err(|error| StartError::Thread(error.to_string()))?;
+    let roster =
+        Roster::start(own, config.neighbors.clone(), tell_neighbors(fleet.mailboxes.clone()))
+            .map_err(|error| StartError::Thread(error.to_string()))?;
     fleet.serve(signals, &roster, Settings { args, loaded, lines, tls });
     if let Err(error) = rocks.settle() {
         tracing::warn!(%error, "the store keeps its log for the next start");
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Tells every shard of the neighbours.
+fn tell_neighbors(mailboxes: Vec<Arc<Mailbox<Letter>>>) -> impl Fn(Arc<[Neighbor]>) {
+    move |list| {
+        for mailbox in &mailboxes {
+            mailbox.deliver(Letter::Neighbors(list.clone()));
+        }
+    }
 }
 
 /// Makes the data folder where it is missing, and keeps other stations out of it.
@@ -537,6 +548,7 @@ pub(super) fn policy(config: &Config) -> Policy {
         monitor_every_ms: u64::from(config.policy.monitor_every_ms),
         monitor_addresses: config.policy.monitor_addresses,
         admins: config.policy.admins.iter().filter_map(|id| Id::parse(id).ok()).collect(),
+        links: config.neighbors.links,
         ..Policy::default()
     }
 }

@@ -15,7 +15,7 @@ use super::effect::Outbox;
 use super::input::{ConnId, Outcome, Parcel, ReplyTo, Ticket};
 use super::intake::Way;
 use super::mail::{copy_digest, digest_of, sent_digest};
-use super::route::Route;
+use super::route::{Route, for_bridge};
 use super::session::AckTo;
 use super::ticket::{Sink, Stored};
 use super::{Shard, Work};
@@ -49,7 +49,7 @@ pub(super) enum Transit {
     /// An answer is held back until a neighbour's copy of a broadcast is safe.
     Spread { ticket: Ticket, slot: usize },
     /// Mail goes on to the station that its user is at.
-    Onward { reply: ReplyTo, hop: MailDigest },
+    Onward { replies: Vec<ReplyTo>, hop: MailDigest },
     /// Stored mail goes after its user.
     Moved { user: Id, stored: StoredMail },
 }
@@ -80,6 +80,8 @@ pub(super) struct Moving {
 pub(super) struct Federation {
     transits: HashMap<Ticket, Transit>,
     moving: HashMap<Id, Moving>,
+    /// Mail on its way onward, by what it is known by.
+    onward: HashMap<MailDigest, Ticket>,
     /// Messages of senders whose account has been asked for.
     waiting: HashMap<Id, Vec<Waiting>>,
     waiting_count: usize,
@@ -108,6 +110,26 @@ impl Shard {
         let ticket = self.ticket();
         self.federation.transits.insert(ticket, transit);
         ReplyTo { shard: self.index, ticket, slot: 0 }
+    }
+
+    /// Who wants to know what becomes of mail that goes onward, and is the first to.
+    pub(super) fn onward(&mut self, hop: MailDigest, reply: ReplyTo) -> ReplyTo {
+        let reply = self.transit(Transit::Onward { replies: vec![reply], hop });
+        self.federation.onward.insert(hop, reply.ticket);
+        reply
+    }
+
+    /// Whether the same mail is on its way onward; then whoever said it again is told with the first.
+    pub(super) fn is_onward(&mut self, hop: &MailDigest, reply: &ReplyTo) -> bool {
+        let federation = &mut self.federation;
+        let ticket = federation.onward.get(hop);
+        match ticket.and_then(|ticket| federation.transits.get_mut(ticket)) {
+            Some(Transit::Onward { replies, .. }) => {
+                replies.push(*reply);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether a neighbour's message has been here before and is not to go round again. Mail for a
@@ -297,6 +319,10 @@ impl Shard {
 
     /// A message of this station for a neighbour, not kept if it is not there.
     pub(super) fn say_to(&mut self, to: &Id, body: Bytes, out: &mut Outbox) {
+        if self.is_bridged(to) {
+            let (bridge, body) = (self.station.id.naked(), for_bridge(&body, to));
+            return self.say_to(&bridge, body, out);
+        }
         let owner = self.ring.owner_of(to);
         if owner != self.index {
             return self.forward(owner, Parcel::Say { to: to.clone(), body }, out);
@@ -365,11 +391,14 @@ impl Shard {
                 }
                 self.fill(ticket, slot, Vec::new(), out);
             }
-            Transit::Onward { reply, hop } => {
+            Transit::Onward { replies, hop } => {
+                self.federation.onward.remove(&hop);
                 if matches!(outcome, Outcome::Redirected { .. }) {
                     self.seen.insert(hop, self.now.mono_ms);
                 }
-                self.outcome(reply, outcome.clone(), out);
+                for reply in replies {
+                    self.outcome(reply, outcome.clone(), out);
+                }
             }
             Transit::Moved { user, stored } => {
                 let safe = matches!(outcome, Outcome::Redirected { .. });

@@ -300,15 +300,16 @@ impl Shard {
 
     /// Asks the store for the next page of a session that is behind, if there is room for it.
     pub(super) fn read_more(&mut self, conn: ConnId, out: &mut Outbox) {
-        let policy = self.policy.clone();
+        let (count_max, bytes_max) = self.window(conn);
+        let page_bytes_max = self.policy.flying_bytes_max;
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
         if session.user.as_ref().is_some_and(|user| self.federation.is_leaving(user)) {
             return;
         }
-        let room = policy.flying_bytes_max.saturating_sub(session.flying_bytes);
-        let places = policy.flying_max.saturating_sub(session.flying.len());
+        let room = bytes_max.saturating_sub(session.flying_bytes).min(page_bytes_max);
+        let places = count_max.saturating_sub(session.flying.len());
         let Some(user) = session.user.as_ref().and_then(|user| self.users.get_mut(user)) else {
             return;
         };
@@ -316,7 +317,7 @@ impl Shard {
             return;
         };
         // A page is asked for when half of the room is free: fewer, fuller pages.
-        if *asked || session.closing || room < policy.flying_bytes_max / 2 || places == 0 {
+        if *asked || session.closing || room < page_bytes_max / 2 || places == 0 {
             return;
         }
         let mut being_kept = false;

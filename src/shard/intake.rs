@@ -159,7 +159,7 @@ impl Shard {
         };
         let user = self.sessions.get(&conn).and_then(|session| session.user.clone());
         let sender = message.sender().naked();
-        let by = user.clone().filter(|user| self.is_neighbor(user));
+        let by = user.as_ref().and_then(|user| self.bearer(user, &message));
         if let Some(by) = &by
             && self.is_loop(by, &message)
         {
@@ -169,10 +169,10 @@ impl Shard {
         if user.is_none() && !self.is_awaited(conn, &message, out) {
             return self.acknowledge(conn, ack, out);
         }
+        if let Some(by) = by.filter(|_| user.as_ref() != Some(&sender)) {
+            return self.bring(conn, by, message, ack, out);
+        }
         match user {
-            Some(by_user) if by.is_some() && by_user != sender => {
-                self.bring(conn, by_user, message, ack, out);
-            }
             Some(user) if user == sender => self.checked(conn, message, ack, Sink::Conn, out),
             // Perhaps somebody else logs in on this connection.
             Some(_) if sender.is_user() && matches!(self.way_of(message.receiver()), Way::Here) => {

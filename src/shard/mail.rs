@@ -9,9 +9,8 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 
 use super::effect::Outbox;
-use super::federation::Transit;
 use super::input::{ConnId, Outcome, Parcel, ReplyTo, Ticket};
-use super::route::{ROOM_BYTES, Route};
+use super::route::{ROOM_BYTES, Route, for_bridge};
 use super::session::{ANY_DEVICE, Push, Reading};
 use super::ticket::Stored;
 use super::user::is_device;
@@ -31,8 +30,8 @@ pub(super) struct Mail {
     received_ms: u64,
     seq: u64,
     copies: Vec<Copy>,
-    /// For another station, or somebody there.
-    onward: bool,
+    /// The station that it is for, or somebody there.
+    next: Option<Id>,
     /// Who wants to know; more than one when the sender repeated it meanwhile.
     replies: Vec<ReplyTo>,
     /// The receiver as receipts name it, once one of its sessions has acknowledged.
@@ -91,10 +90,15 @@ impl Shard {
         reply: ReplyTo,
         out: &mut Outbox,
     ) {
-        let onward = self.is_neighbor(to);
-        if onward && route.passed(to) {
+        if self.is_neighbor(to) && route.passed(to) {
             return self.outcome(reply, Outcome::Taken, out);
         }
+        if self.is_bridged(to) {
+            let (bridge, route) = (self.station.id.naked(), self.by_bridge(to, route));
+            return self.send_mail(bridge, Box::new(message.clone()), route, reply, out);
+        }
+        let next = route.neighbor.clone().or_else(|| self.is_neighbor(to).then(|| to.clone()));
+        let (onward, whose) = (next.is_some(), next.as_ref().unwrap_or(to));
         if let Some(user) = lost(to, message.receiver(), &route).filter(|_| !onward) {
             // The shards learn of another list one after the other, and the user's knew an older
             // one: without its link this station must not have mail of others. Asked again, that
@@ -104,9 +108,9 @@ impl Shard {
             return self.send_mail(user, Box::new(message.clone()), route, reply, out);
         }
         let digest = match (&route.rcpt, &route.device) {
-            (Some(rcpt), _) if onward => copy_digest(&digest_of(message, to), rcpt.as_str()),
+            (Some(rcpt), _) if onward => copy_digest(&digest_of(message, whose), rcpt.as_str()),
             (_, Some(device)) => copy_digest(&digest_of(message, to), device),
-            _ => digest_of(message, to),
+            _ => digest_of(message, whose),
         };
         if let Some(user) = self.users.get(to)
             && user.blocks(message.sender(), message.group())
@@ -119,11 +123,14 @@ impl Shard {
         if self.is_known(&digest, onward) || (!onward && self.seen.contains(&hop)) {
             return self.repeated(to, &digest, reply, out);
         }
-        let next = self.roams_to(to).filter(|next| !route.passed(next) && !route.is_long());
-        if let Some(next) = next.filter(|_| self.may_go_on(message.raw().len())) {
+        if !onward && self.is_onward(&hop, &reply) {
+            return;
+        }
+        let roams = self.roams_to(to).filter(|next| !route.passed(next) && !route.is_long());
+        if let Some(next) = roams.filter(|_| !onward && self.may_go_on(message.raw().len())) {
             let rcpt = dressed(to, route.device.as_deref().unwrap_or_default());
             let route = Route { rcpt: Some(rcpt), device: None, ..route };
-            let reply = self.transit(Transit::Onward { reply, hop });
+            let reply = self.onward(hop, reply);
             return self.send_mail(next, Box::new(message.clone()), route, reply, out);
         }
         if onward && !self.may_go_on(message.raw().len()) {
@@ -142,7 +149,7 @@ impl Shard {
         if let Some(hop) = hop {
             self.seen.insert(hop, self.now.mono_ms);
         }
-        self.begin_mail(to, digest, hop, received_ms, copies, reply, out);
+        self.begin_mail(to, next, digest, hop, received_ms, copies, reply, out);
     }
 
     /// Whether a message is short enough for what other stations add to it.
@@ -160,7 +167,16 @@ impl Shard {
         reply: ReplyTo,
         out: &mut Outbox,
     ) {
-        if !self.is_neighbor(to) {
+        if self.is_bridged(to) {
+            let (bridge, body) = (self.station.id.naked(), for_bridge(&body, to));
+            let parcel = Parcel::Moved { to: bridge.clone(), digest, received_ms, body, reply };
+            let owner = self.ring.owner_of(&bridge);
+            return match owner == self.index {
+                true => self.parcel(parcel, out),
+                false => self.forward(owner, parcel, out),
+            };
+        }
+        if !self.is_neighbor(to) && !to.is_same_as(&self.station.id) {
             // No longer, or not yet: it stays where it is.
             return self.outcome(reply, Outcome::Failed, out);
         }
@@ -173,7 +189,7 @@ impl Shard {
         }
         let state = CopyState::Flying(0);
         let copies = vec![Copy { device: Arc::from(ANY_DEVICE), body, state }];
-        self.begin_mail(to, digest, None, received_ms, copies, reply, out);
+        self.begin_mail(to, Some(to.clone()), digest, None, received_ms, copies, reply, out);
     }
 
     /// Takes copies on: each is handed out or kept.
@@ -181,6 +197,7 @@ impl Shard {
     fn begin_mail(
         &mut self,
         to: &Id,
+        next: Option<Id>,
         digest: MailDigest,
         hop: Option<MailDigest>,
         received_ms: u64,
@@ -188,8 +205,7 @@ impl Shard {
         reply: ReplyTo,
         out: &mut Outbox,
     ) {
-        let onward = self.is_neighbor(to);
-        if !onward {
+        if next.is_none() {
             self.seen.insert(digest, self.now.mono_ms);
             for copy in &mut copies {
                 if self.is_kept(to, &digest, &copy.device) {
@@ -213,7 +229,7 @@ impl Shard {
                 received_ms,
                 seq,
                 copies,
-                onward,
+                next,
                 replies: vec![reply],
                 recipient: None,
             },
@@ -283,7 +299,7 @@ impl Shard {
         for device in devices {
             let rcpt = match &route.rcpt {
                 Some(rcpt) if onward => rcpt.clone(),
-                _ => dressed(to, &device),
+                _ => dressed(route.neighbor.as_ref().unwrap_or(to), &device),
             };
             let routing = Routing {
                 from: &route.from,
@@ -296,6 +312,10 @@ impl Shard {
             let body = match (is_device(&device), &naked) {
                 (false, Some(body)) => body.clone(),
                 _ => relay(message, routing, &mut self.parser),
+            };
+            let body = match &route.neighbor {
+                Some(neighbor) => for_bridge(&body, neighbor),
+                None => body,
             };
             if !is_device(&device) {
                 naked = Some(body.clone());
@@ -374,7 +394,7 @@ impl Shard {
         mail: Ticket,
         out: &mut Outbox,
     ) -> Pushed {
-        let (count_max, bytes_max) = (self.policy.flying_max, self.policy.flying_bytes_max);
+        let (count_max, bytes_max) = self.window(conn);
         let Some(session) = self.sessions.get_mut(&conn) else {
             return Pushed::No;
         };
@@ -486,10 +506,10 @@ impl Shard {
         };
         self.flying.remove(&mail.digest);
         let user = mail.user;
-        let outcome = match mail.recipient {
-            _ if mail.onward => Outcome::Redirected { neighbor: user.clone() },
-            Some(recipient) => Outcome::Delivered { recipient },
-            None => Outcome::Cached,
+        let outcome = match (mail.next, mail.recipient) {
+            (Some(neighbor), _) => Outcome::Redirected { neighbor },
+            (None, Some(recipient)) => Outcome::Delivered { recipient },
+            (None, None) => Outcome::Cached,
         };
         // Without anybody to tell it was not stored.
         let stored = outcome == Outcome::Cached && !mail.replies.is_empty();

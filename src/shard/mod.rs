@@ -142,6 +142,8 @@ pub struct Policy {
     pub monitor_every_ms: u64,
     /// Whether it is told users' addresses.
     pub monitor_addresses: bool,
+    /// Whether neighbours are dialled; if not, a bridge carries what goes to them.
+    pub links: bool,
 }
 
 impl Default for Policy {
@@ -172,6 +174,7 @@ impl Default for Policy {
             admins: Vec::new(),
             monitor_every_ms: 60_000,
             monitor_addresses: false,
+            links: true,
         }
     }
 }
@@ -297,7 +300,10 @@ impl Shard {
             Input::Closed { conn } => self.closed(conn, out),
             Input::Parcel(parcel) => self.parcel(parcel, out),
             Input::Stored { ticket, answer } => self.stored(ticket, answer, out),
-            Input::Reload { policy, ans } => self.take_policy(policy, ans),
+            Input::Reload { policy, ans } => {
+                self.take_policy(policy, ans);
+                self.arrange_links(out);
+            }
             Input::Neighbors(list) => self.take_neighbors(&list, out),
             Input::Dialed { link, conn, peer, secret } => {
                 self.dialed(link, conn, peer, secret, out);

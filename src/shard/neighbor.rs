@@ -14,6 +14,7 @@ use super::Shard;
 use super::effect::{Close, Effect, Outbox};
 use super::input::{ConnId, Parcel};
 use super::ring::ShardIndex;
+use super::route::Route;
 use super::session::Session;
 use super::talk::Question;
 use super::ticket::After;
@@ -134,6 +135,44 @@ impl Shard {
         self.neighbors.contains(id)
     }
 
+    /// Whether mail for a neighbour is left to the bridge: a process beside this station that is
+    /// logged in here with the station's own ID, and so there.
+    pub(super) fn is_bridged(&self, to: &Id) -> bool {
+        !self.policy.links && self.is_neighbor(to)
+    }
+
+    /// The route of a message that the bridge is to take to a neighbour.
+    pub(super) fn by_bridge(&self, to: &Id, route: Route) -> Route {
+        Route { neighbor: Some(to.naked()), ..route }
+    }
+
+    /// The neighbour that a message comes from: who is logged in, or, if that is the bridge, the
+    /// station that the bridge has it from.
+    pub(super) fn bearer(&mut self, user: &Id, message: &ReliableMessage) -> Option<Id> {
+        if !user.is_same_as(&self.station.id) {
+            return self.is_neighbor(user).then(|| user.clone());
+        }
+        let sender = message.sender().naked();
+        if self.is_neighbor(&sender) {
+            return Some(sender);
+        }
+        let route = Route::read(message, user, &mut self.names, &mut self.parser);
+        let last = route.passed_ids().last()?;
+        self.neighbors.ids().find(|id| id.is_named_by(last)).cloned()
+    }
+
+    /// Messages, and bytes of them, that may be on their way to a session. What one neighbour does
+    /// not take must not hold up what the bridge has for others, so it is given all there may be.
+    pub(super) fn window(&self, conn: ConnId) -> (usize, usize) {
+        let user = self.sessions.get(&conn).and_then(|session| session.user.as_ref());
+        let policy = &self.policy;
+        let wide = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        match user.is_some_and(|user| user.is_same_as(&self.station.id)) {
+            true => (wide(policy.mailbox_messages_max), wide(policy.mailbox_bytes_max)),
+            false => (policy.flying_max, policy.flying_bytes_max),
+        }
+    }
+
     /// The neighbour that is logged in on a connection.
     pub(super) fn neighbor_on(&self, conn: ConnId) -> Option<Id> {
         let user = self.sessions.get(&conn)?.user.as_ref()?;
@@ -174,10 +213,11 @@ impl Shard {
     }
 
     /// Links for the neighbours that are this shard's to dial, and for no others.
-    fn arrange_links(&mut self, out: &mut Outbox) {
+    pub(super) fn arrange_links(&mut self, out: &mut Outbox) {
         let mut wanted: Vec<Neighbor> = Vec::new();
         for known in &self.neighbors.known {
             let place = match &known.id {
+                _ if !self.policy.links => break,
                 Some(id) if id.is_same_as(&self.station.id) => continue,
                 Some(id) => self.ring.owner_of(id),
                 // Nobody's yet: the first shard asks who is there.

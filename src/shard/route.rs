@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::proto::directory::Names;
 use crate::proto::id::Id;
 use crate::proto::json::Parser;
 use crate::proto::message::ReliableMessage;
+use crate::proto::splice::quoted;
 
 /// Stations that a message may have passed to be sent on; ways between stations are short, and this
 /// bounds loops through stations that do not look at traces.
@@ -37,6 +39,8 @@ pub struct Route {
     pub traces: Vec<Value>,
     /// Stations that a broadcast goes to anyway.
     pub recipients: Vec<Id>,
+    /// Of mail for the bridge: the neighbour that it is to be taken to.
+    pub neighbor: Option<Id>,
 }
 
 impl Route {
@@ -71,7 +75,7 @@ impl Route {
             }
             _ => Vec::new(),
         };
-        Self { from, rcpt, device, by: Some(by.clone()), traces, recipients }
+        Self { from, rcpt, device, by: Some(by.clone()), traces, recipients, neighbor: None }
     }
 
     /// Whether it has come so far that it goes on no more.
@@ -93,10 +97,16 @@ impl Route {
     }
 }
 
+/// A message of this station's making, with the neighbour that a bridge is to take it to.
+pub(super) fn for_bridge(body: &Bytes, neighbor: &Id) -> Bytes {
+    let open = body.strip_suffix(b"}").unwrap_or(body);
+    let member = format!(",\"neighbor\":{}}}", quoted(neighbor.as_str()));
+    [open, member.as_bytes()].concat().into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use serde_json::json;
 
     #[test]

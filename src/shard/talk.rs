@@ -318,7 +318,10 @@ impl Shard {
             return self.say(question.ticket, question.slot, ReceiptText::plain(error), out);
         };
         let asker = question.message.sender().clone();
-        if op.is_upload() && !asker.is_same_as(&of) && !self.may_bring(question.conn) {
+        // Through a bridge a neighbour has no connection here.
+        let may_bring =
+            |shard: &mut Self| shard.is_neighbor(&asker.naked()) || shard.may_bring(question.conn);
+        if op.is_upload() && !asker.is_same_as(&of) && !may_bring(self) {
             self.stats.refused_uploads += 1;
             let said = ReceiptText::new(
                 "Document not accepted.",
@@ -577,7 +580,7 @@ impl Shard {
         let again = session.user.as_ref() == Some(&user);
         session.user = Some(user.clone());
         session.active = false;
-        if self.neighbors.contains(&user) {
+        if self.neighbors.contains(&user) || user.is_same_as(&self.station.id) {
             session.spared = true;
         }
         if !again {

@@ -184,7 +184,7 @@ mod tests {
             ),
             (
                 "[neighbors]\nzzz = 1\n",
-                "s.toml:2:1: neighbors.zzz: unknown key; known here: list, source, output",
+                "s.toml:2:1: neighbors.zzz: unknown key; known here: list, source, output, links",
             ),
             (
                 "[listen]\n  port = 70000\n",
