@@ -107,6 +107,8 @@ struct World {
     peace: AtomicBool,
     /// Kills of stations, by when they were begun.
     kills: Mutex<Vec<Instant>>,
+    /// When a copy or an acknowledgement came last, to whomever.
+    progress: Mutex<Instant>,
     /// Acknowledged letters for each user.
     told: Vec<Mutex<HashSet<String>>>,
     /// When each letter was first sent.
@@ -273,6 +275,7 @@ impl Device {
             if let Some(at) = self.waiting.iter().position(|sent| sent.id == id) {
                 let sent = self.waiting.remove(at).unwrap();
                 count(&self.world.tally.told);
+                *self.world.progress.lock().unwrap() = Instant::now();
                 self.world.told[sent.to].lock().unwrap().insert(sent.letter.signature);
             }
         }
@@ -322,7 +325,9 @@ impl Device {
                 }
             }
         }
-        self.came.insert(signature.to_owned(), way);
+        if self.came.insert(signature.to_owned(), way).is_none() {
+            *self.world.progress.lock().unwrap() = Instant::now();
+        }
         self.fresh.push(signature.to_owned());
     }
 
@@ -366,11 +371,13 @@ impl Device {
         }
     }
 
-    /// In peace: everything that waits is acknowledged, then everything has come.
+    /// In peace: everything that waits is acknowledged, then everything has come. Given up when
+    /// nobody gets on any more, which a slow machine does not make happen.
     fn rest(&mut self, home: usize) {
-        let until = Instant::now() + PATIENCE;
+        let world = self.world.clone();
         let (mut quiet, mut said) = (false, Instant::now());
-        while Instant::now() < until {
+        *world.progress.lock().unwrap() = Instant::now();
+        while world.progress.lock().unwrap().elapsed() < PATIENCE {
             if self.client.is_none() && !self.enter(home) {
                 continue;
             }
@@ -498,6 +505,7 @@ fn nothing_acknowledged_is_lost_or_comes_twice_while_links_are_cut_and_stations_
         users,
         peace: AtomicBool::new(false),
         kills: Mutex::default(),
+        progress: Mutex::new(Instant::now()),
         born: Mutex::default(),
         elsewhere: Mutex::default(),
         quiet: AtomicUsize::new(0),
@@ -522,7 +530,9 @@ fn nothing_acknowledged_is_lost_or_comes_twice_while_links_are_cut_and_stations_
     let time = Duration::from_secs(secs);
     let (cuts, kills) = rage(&world, &mut stations, &ways, &mut random, time);
     world.peace.store(true, Ordering::SeqCst);
+    let peace = Instant::now();
     let faults: Vec<String> = threads.into_iter().flat_map(|t| t.join().unwrap()).collect();
+    println!("{} s of peace", peace.elapsed().as_secs());
     let n = |number: &AtomicU64| number.load(Ordering::Relaxed);
     let Tally { sent, again, told, refused, logins, came, repeated } = &world.tally;
     println!(

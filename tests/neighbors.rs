@@ -327,7 +327,9 @@ impl World {
             }
             Happening::Read(place, ticket, op) => {
                 let answer = self.houses[place.0].store.read(&op);
-                self.tell(place, Input::Stored { ticket, answer });
+                // What is written after this may be answered before.
+                let delay = self.draw(1000) as u64;
+                self.later(delay, Happening::Input(place, Input::Stored { ticket, answer }));
             }
             Happening::Bytes(conn, bytes) => self.hear(conn, bytes),
         }

@@ -236,7 +236,9 @@ impl World {
             Happening::Commit => self.commit(),
             Happening::Read(shard, ticket, op) => {
                 let answer = self.store.read(&op);
-                self.tell(shard, Input::Stored { ticket, answer });
+                // What is written after this may be answered before.
+                let delay = self.draw(1000);
+                self.later(delay, Happening::Input(shard, Input::Stored { ticket, answer }));
             }
             Happening::Ended(who, conn) => {
                 if self.clients[who].conn == Some(conn) {
