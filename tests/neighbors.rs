@@ -24,9 +24,10 @@ use dim::shard::effect::Effect;
 use dim::shard::input::{ConnId, Input, Ticket};
 use dim::shard::neighbor::Neighbor;
 use dim::shard::ring::{Ring, ShardIndex};
+use dim::shard::session::ANY_DEVICE;
 use dim::shard::{Policy, Shard, Station};
 use dim::store::memory::MemoryStore;
-use dim::store::{Store, StoreOp};
+use dim::store::{QueueKey, Store, StoreAnswer, StoreOp};
 use dim::wire::{DeframeLimits, Deframer, Event, encode_ack, mtp};
 use person::{Letter, Person, command};
 use serde_json::{Value, json};
@@ -493,6 +494,29 @@ impl World {
         self.run_for(wait);
     }
 
+    /// The queues that a letter lies in: station, owner and place.
+    fn kept(&self, signature: &str) -> Vec<String> {
+        let people = self.users.iter().map(|user| user.person.id().to_owned());
+        let owners: Vec<String> =
+            people.chain(stations().iter().map(|a| a.id().as_str().to_owned())).collect();
+        let mut found = Vec::new();
+        for (at, house) in self.houses.iter().enumerate() {
+            for owner in &owners {
+                let user = Arc::from(owner.as_str());
+                let queue = QueueKey { user, device: Arc::from(ANY_DEVICE) };
+                let all = usize::MAX;
+                let op = StoreOp::Page { queue, from_seq: 0, count_max: all, bytes_max: all };
+                let StoreAnswer::Page { mails, .. } = house.store.read(&op) else { continue };
+                for (seq, mail) in mails {
+                    if mail.body.windows(signature.len()).any(|w| w == signature.as_bytes()) {
+                        found.push(format!("{at}: {owner} {seq}"));
+                    }
+                }
+            }
+        }
+        found
+    }
+
     fn lost(&self) -> Vec<&String> {
         let lost = |(signature, (to, kept)): (&String, &(usize, bool))| {
             *kept && !self.users[*to].arrived.contains(signature)
@@ -534,9 +558,10 @@ fn what_a_station_promised_to_keep_arrives_wherever_its_receiver_goes() {
         let lost = world.lost();
         assert!(
             lost.is_empty(),
-            "seed {seed}: {} of {}: {lost:?}",
+            "seed {seed}: {} of {}: {lost:?} lie in {:?}",
             lost.len(),
-            world.letters.len()
+            world.letters.len(),
+            lost.iter().map(|lost| world.kept(lost)).collect::<Vec<_>>()
         );
         arrived += world.users.iter().map(|user| user.arrived.len()).sum::<usize>();
     }

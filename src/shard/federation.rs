@@ -6,6 +6,7 @@
 //! it, so that it stays where the way ends; the reference has the same rule by its traces.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -284,6 +285,8 @@ impl Shard {
             self.federation.waiting_count -= 1;
             self.federation.waiting_bytes -= waiting.message.raw().len();
             self.stats.strangers += 1;
+            // The question may have been lost with a link: the repetition asks it again.
+            self.federation.asked.remove(&waiting.message.sender().naked());
             self.outcome(waiting.reply, Outcome::Failed, out);
         }
     }
@@ -433,7 +436,7 @@ impl Shard {
         let queues: VecDeque<_> = entry
             .queues
             .iter()
-            .filter(|queue| queue.count > 0)
+            .filter(|queue| queue.may_hold())
             .map(|queue| queue.device.clone())
             .collect();
         let moving = Moving { to, queues, from_seq: 0, under_way: HashSet::new(), stayed: false };
@@ -468,10 +471,10 @@ impl Shard {
         let from_seq = moving.from_seq;
         let bytes_max = self.policy.flying_bytes_max;
         let Some(entry) = self.users.get_mut(user) else { return };
-        entry.queue(&device).page_asked();
+        let span = entry.queue(&device).page_asked(from_seq);
         let queue = QueueKey { user: entry.text.clone(), device: device.clone() };
         let op = StoreOp::Page { queue, from_seq, count_max: MOVING_MAX, bytes_max };
-        self.store(op, Stored::Move { user: user.clone(), device }, out);
+        self.store(op, Stored::Move { user: user.clone(), device, span }, out);
     }
 
     /// A page of the mail that is to be moved.
@@ -479,9 +482,13 @@ impl Shard {
         &mut self,
         user: &Id,
         device: &Arc<str>,
+        span: Range<u64>,
         answer: StoreAnswer,
         out: &mut Outbox,
     ) {
+        if let Some(entry) = self.users.get_mut(user) {
+            entry.queue(device).page_answered(&span, &answer);
+        }
         let StoreAnswer::Page { mails, more } = answer else {
             // Tried again with the next login record.
             self.end_page(user, device);
@@ -532,7 +539,6 @@ impl Shard {
 
     fn end_page(&mut self, user: &Id, device: &Arc<str>) {
         if let Some(entry) = self.users.get_mut(user) {
-            entry.queue(device).page_answered();
             entry.queue(device).forget_deleted();
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -325,9 +326,9 @@ impl Shard {
             let Some(queue) = user.queues.iter_mut().find(|q| q.device == *device) else {
                 continue;
             };
-            if queue.stored_seq >= *from && queue.count > 0 {
+            if queue.stored_seq >= *from && queue.may_hold() {
                 *asked = true;
-                queue.page_asked();
+                let span = queue.page_asked(*from);
                 let queue = QueueKey { user: user.text.clone(), device: device.clone() };
                 let op = StoreOp::Page {
                     queue,
@@ -336,7 +337,7 @@ impl Shard {
                     bytes_max: room,
                 };
                 let (user, device) = (user.id.clone(), device.clone());
-                let then = Stored::Page { conn, user, device, from: *from };
+                let then = Stored::Page { conn, user, device, span };
                 return self.store(op, then, out);
             }
             being_kept |= queue.asked_seq >= *from && queue.asked_seq > queue.stored_seq;
@@ -352,15 +353,15 @@ impl Shard {
         conn: ConnId,
         user: &Id,
         device: &Arc<str>,
-        from: u64,
+        span: Range<u64>,
         answer: StoreAnswer,
         out: &mut Outbox,
     ) {
         if let Some(user) = self.users.get_mut(user) {
-            user.queue(device).page_answered();
+            user.queue(device).page_answered(&span, &answer);
         }
         match answer {
-            StoreAnswer::Page { mails, more } => self.page(conn, device, from, mails, more, out),
+            StoreAnswer::Page { mails, more } => self.page(conn, device, span, mails, more, out),
             _ => self.page_failed(conn),
         }
         if let Some(user) = self.users.get_mut(user) {
@@ -373,7 +374,7 @@ impl Shard {
         &mut self,
         conn: ConnId,
         device: &Arc<str>,
-        from: u64,
+        span: Range<u64>,
         mails: Vec<(u64, Mail)>,
         more: bool,
         out: &mut Outbox,
@@ -383,23 +384,20 @@ impl Shard {
             return;
         };
         let user = session.user.clone();
-        let stored = user.as_ref().and_then(|user| {
-            let queues = &self.users.get(user)?.queues;
-            queues.iter().find(|queue| queue.device == *device).map(|queue| queue.stored_seq)
-        });
         let Reading::Behind { cursors, asked } = &mut session.reading else {
             return;
         };
         *asked = false;
         let last = mails.last().map(|(seq, _)| *seq);
         if let Some((_, cursor)) = cursors.iter_mut().find(|(queue, _)| queue == device)
-            && *cursor == from
+            && *cursor == span.start
         {
             *cursor = match (last, more) {
                 (Some(last), _) => last + 1,
-                // Nothing is left up to what was stored when this was asked.
-                (None, false) => stored.unwrap_or(from).max(from) + 1,
-                (None, true) => from,
+                // Nothing is left of what was stored when this was asked; what has been stored since
+                // then may be missing in it, though it was answered first.
+                (None, false) => span.end,
+                (None, true) => span.start,
             };
         } else {
             // The session began to read anew meanwhile.
@@ -586,6 +584,7 @@ impl Shard {
         for bytes in resend {
             self.send(conn, bytes, out);
         }
+        let mut again_from_start = false;
         for token in given_up {
             let push = self.sessions.get_mut(&conn).and_then(|session| {
                 let push = session.flying.remove(&token)?;
@@ -594,7 +593,15 @@ impl Shard {
             });
             if let Some(push) = push {
                 self.drop_push(&push, out);
+                again_from_start = true;
             }
+        }
+        // A link may stand for weeks, and what it did not take is to be offered again.
+        if again_from_start && self.neighbor_on(conn).is_some() {
+            if let Some(session) = self.sessions.get_mut(&conn) {
+                session.reading = Reading::Idle;
+            }
+            self.read_from_start(conn, out);
         }
     }
 

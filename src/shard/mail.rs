@@ -567,7 +567,10 @@ impl Shard {
             .iter()
             .any(|conn| self.sessions.get(conn).is_some_and(|session| session.lacks(device, seq)));
         if wanted {
-            entry.queue(device).deferred.push((seq, bytes));
+            let deferred = &mut entry.queue(device).deferred;
+            if !deferred.contains(&(seq, bytes)) {
+                deferred.push((seq, bytes));
+            }
             return;
         }
         self.take_out(user, device, seq, bytes);
@@ -579,6 +582,7 @@ impl Shard {
             return;
         };
         let queue = entry.queue(device);
+        queue.deferred.retain(|(other, _)| *other != seq);
         queue.forget(bytes);
         queue.settle(seq);
         self.deletions.push((user.clone(), device.clone(), seq));

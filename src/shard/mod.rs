@@ -528,9 +528,11 @@ impl Shard {
                 }
             }
             (Stored::Reload(_), _) => {}
-            (Stored::Move { user, device }, answer) => self.move_page(&user, &device, answer, out),
-            (Stored::Page { conn, user, device, from }, answer) => {
-                self.page_answered(conn, &user, &device, from, answer, out);
+            (Stored::Move { user, device, span }, answer) => {
+                self.move_page(&user, &device, span, answer, out);
+            }
+            (Stored::Page { conn, user, device, span }, answer) => {
+                self.page_answered(conn, &user, &device, span, answer, out);
             }
             // Not deleted means given out again some time: clients know it then.
             (Stored::Deleted { user, device, seqs }, _) => {

@@ -1,5 +1,6 @@
 //! Work in flight: answers that are being gathered, and what waits for the store.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -104,9 +105,9 @@ pub(super) enum Stored {
     /// Account pieces are read again after a failed write.
     Reload(Id),
     /// A session reads its mail.
-    Page { conn: ConnId, user: Id, device: Arc<str>, from: u64 },
+    Page { conn: ConnId, user: Id, device: Arc<str>, span: Range<u64> },
     /// Mail of a user who is elsewhere is read, to be sent there.
-    Move { user: Id, device: Arc<str> },
+    Move { user: Id, device: Arc<str>, span: Range<u64> },
     /// Messages are being deleted.
     Deleted { user: Id, device: Arc<str>, seqs: Vec<u64> },
     /// A copy of a mail is being kept.

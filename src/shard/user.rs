@@ -1,6 +1,7 @@
 //! What the owner shard knows of one user: account, sessions, queues.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use crate::proto::content::seconds;
 use crate::proto::document::Document;
 use crate::proto::id::Id;
 use crate::proto::meta::Meta;
-use crate::store::{QueueSummary, UserRecord};
+use crate::store::{QueueSummary, StoreAnswer, UserRecord};
 
 /// Login records kept per user, one a device, newest first (station.md 2.5).
 pub(super) const LOGINS_MAX: usize = 8;
@@ -65,6 +66,8 @@ pub(super) struct Queue {
     pub(super) deferred: Vec<(u64, usize)>,
     /// Acknowledged, but perhaps still in the store: a page that is read now may show them.
     gone: HashSet<u64>,
+    /// The store was seen to have nothing before this place.
+    empty_before: u64,
     /// Those of `gone` that the store has deleted while a page was being read.
     deleted: Vec<u64>,
     pages_asked: u32,
@@ -228,6 +231,7 @@ impl Queue {
             stored_seq: 0,
             deferred: Vec::new(),
             gone: HashSet::new(),
+            empty_before: 1,
             deleted: Vec::new(),
             pages_asked: 0,
         }
@@ -266,12 +270,24 @@ impl Queue {
         self.forget_deleted();
     }
 
-    pub(super) fn page_asked(&mut self) {
-        self.pages_asked += 1;
+    /// Whether there may be something in the store. The count alone is no proof of it: what two
+    /// sessions acknowledge may have been taken off it twice.
+    pub(super) fn may_hold(&self) -> bool {
+        self.count > 0 || self.stored_seq >= self.empty_before
     }
 
-    pub(super) fn page_answered(&mut self) {
+    /// The places that a page asked for now shows for certain.
+    pub(super) fn page_asked(&mut self, from: u64) -> Range<u64> {
+        self.pages_asked += 1;
+        from..self.stored_seq.saturating_add(1)
+    }
+
+    pub(super) fn page_answered(&mut self, span: &Range<u64>, answer: &StoreAnswer) {
         self.pages_asked = self.pages_asked.saturating_sub(1);
+        let empty = matches!(answer, StoreAnswer::Page { mails, more: false } if mails.is_empty());
+        if empty && span.start == 0 {
+            self.empty_before = self.empty_before.max(span.end);
+        }
     }
 
     /// Call when the messages of a page have been looked at.
