@@ -181,6 +181,15 @@ pub enum Parcel {
         /// The message.
         body: Bytes,
     },
+    /// A shard has learnt of a station without ID, and asks the others whether they have met it.
+    Meet {
+        /// Where it stands.
+        host: String,
+        /// Where it stands.
+        port: u16,
+        /// Who asks.
+        asker: ShardIndex,
+    },
     /// A station introduced itself where one is listed without ID.
     Met {
         /// Where it stands.

@@ -392,6 +392,7 @@ impl Shard {
             Parcel::Wake { of, wake } => {
                 self.with_user(of.clone(), Work::Wake { of, wake }, out);
             }
+            Parcel::Meet { host, port, asker } => self.tell_met(host, port, asker, out),
             Parcel::Met { host, port, id, proven } => self.met(&host, port, &id, proven, out),
             Parcel::Outcome { reply, outcome } => self.came_of(reply, outcome, out),
             Parcel::Account { of, asker, op, reply } => {

@@ -195,6 +195,36 @@ impl Shard {
         }
         tracing::debug!(shard = self.index.0, neighbors = list.len(), "neighbours taken over");
         self.arrange_links(out);
+        // Shards that took the list earlier may have met a station, and said so, before it was known
+        // here.
+        let asker = self.index;
+        let others = (0..self.ring.len()).map(ShardIndex).filter(|shard| *shard != asker);
+        let strange = self.neighbors.known.iter().filter(|known| known.id.is_none());
+        for Known { listed: Neighbor { host, port, .. }, .. } in strange {
+            out.extend(others.clone().map(|to| Effect::Forward {
+                to,
+                parcel: Parcel::Meet { host: host.clone(), port: *port, asker },
+            }));
+        }
+    }
+
+    /// Another shard asks who stands at a place.
+    pub(super) fn tell_met(
+        &mut self,
+        host: String,
+        port: u16,
+        asker: ShardIndex,
+        out: &mut Outbox,
+    ) {
+        let there = |known: &&Known| {
+            known.listed.id.is_none() && known.listed.host == host && known.listed.port == port
+        };
+        if let Some(known) = self.neighbors.known.iter().find(there)
+            && let Some(id) = known.id.clone()
+        {
+            let proven = known.proven;
+            self.forward(asker, Parcel::Met { host, port, id, proven }, out);
+        }
     }
 
     /// A station that is listed without ID has introduced itself.
