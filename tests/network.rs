@@ -149,3 +149,25 @@ fn one_command_starts_three_stations_with_bots_and_another_stops_them() {
     assert!(network.run("stop").status.success());
     assert_eq!(network.status(), [false; 5]);
 }
+
+#[test]
+fn each_unit_starts_a_command_that_there_is() {
+    let etc = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc");
+    let mut commands = Vec::new();
+    for entry in std::fs::read_dir(etc).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|end| end != "service") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap().replace("%i", "archivist");
+        let line = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        assert_eq!(words[0], "/usr/local/bin/dims", "{}", path.display());
+        let mut asked = Command::new(env!("CARGO_BIN_EXE_dims"));
+        let output = asked.args(&words[1..]).arg("--help").stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}: {output:?}", path.display());
+        commands.push(words[1].to_owned());
+    }
+    commands.sort();
+    assert_eq!(commands, ["bot", "bridge", "run"]);
+}
