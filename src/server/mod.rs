@@ -13,7 +13,7 @@ mod listen;
 pub mod lock;
 pub mod log;
 pub mod mesh;
-pub(crate) mod neighbors;
+pub mod neighbors;
 mod notify;
 pub mod probe;
 mod reload;

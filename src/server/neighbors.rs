@@ -112,8 +112,8 @@ fn read_file(path: &Path) -> io::Result<Vec<Listed>> {
 }
 
 /// Stations of a list in JSON: an array, or an object with `stations`. Entries without host and port
-/// are left out.
-fn stations(bytes: &[u8]) -> Option<Vec<Listed>> {
+/// are left out; none if it is no list.
+pub fn stations(bytes: &[u8]) -> Option<Vec<Listed>> {
     let value: Value = serde_json::from_slice(bytes).ok()?;
     let list = value.as_array().or_else(|| value.get("stations")?.as_array())?;
     let read = |station: &Value| {
@@ -203,6 +203,11 @@ fn fetch(source: &str) -> io::Result<Vec<u8>> {
             return Err(io::Error::other("a longer answer than any list"));
         }
     }
+    body_of(answer)
+}
+
+/// What a whole answer in HTTP brings. Errors: one that does not say 200, or no answer.
+pub fn body_of(mut answer: Vec<u8>) -> io::Result<Vec<u8>> {
     let end = memchr::memmem::find(&answer, b"\r\n\r\n")
         .ok_or_else(|| io::Error::other("no answer in HTTP"))?;
     let status = answer.split(|byte| *byte == b' ').nth(1).unwrap_or_default();

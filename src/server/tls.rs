@@ -2,7 +2,7 @@
 //! on one connection is in `session`.
 
 mod certificate;
-pub(super) mod session;
+pub mod session;
 
 use std::fmt;
 use std::net::IpAddr;

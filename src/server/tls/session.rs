@@ -23,7 +23,7 @@ const SEAL_BYTES_MAX: usize = 64 << 10;
 const RECORD_BYTES_MAX: u64 = 16 << 10;
 
 /// One connection's TLS. Goes with it from shard to shard.
-pub(crate) struct Session {
+pub struct Session {
     connection: ServerConnection,
     /// What is to be encrypted.
     plain: VecDeque<Bytes>,
@@ -39,9 +39,11 @@ pub(crate) struct Session {
 
 /// What was encrypted in one step, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Sealed {
-    pub(crate) plain: usize,
-    pub(crate) records: usize,
+pub struct Sealed {
+    /// Of what was pushed.
+    pub plain: usize,
+    /// Of what goes to the socket.
+    pub records: usize,
 }
 
 impl fmt::Debug for Session {
@@ -51,7 +53,8 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    pub(crate) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+    /// A connection just accepted. Errors: a configuration without a version or a key.
+    pub fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
         let mut connection = ServerConnection::new(config)?;
         connection.set_buffer_limit(Some(SEAL_BYTES_MAX));
         Ok(Self {
@@ -66,7 +69,7 @@ impl Session {
 
     /// Takes what was read from the socket; what the peer says with it, often nothing. After an
     /// error there is still an alert to be sent.
-    pub(crate) fn open(&mut self, mut read: &[u8]) -> std::io::Result<Bytes> {
+    pub fn open(&mut self, mut read: &[u8]) -> std::io::Result<Bytes> {
         let mut opened = Vec::new();
         while !read.is_empty() && !self.ended {
             self.connection.read_tls(&mut read)?;
@@ -81,25 +84,25 @@ impl Session {
     }
 
     /// Whether the peer has said that nothing more comes.
-    pub(crate) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.ended
     }
 
     /// Plaintext for the peer.
-    pub(crate) fn push(&mut self, bytes: Bytes) {
+    pub fn push(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             self.plain.push_back(bytes);
         }
     }
 
     /// Whether [`seal`](Self::seal) has something to write.
-    pub(crate) fn wants_write(&self) -> bool {
+    pub fn wants_write(&self) -> bool {
         self.connection.wants_write() || !self.connection.is_handshaking() && !self.plain.is_empty()
     }
 
     /// Puts records into `queue`, a bounded number of bytes; none when all is done. When there is
     /// nothing more and the connection is `closing`, the last record says so.
-    pub(crate) fn seal(&mut self, closing: bool, queue: &mut VecDeque<Bytes>) -> Sealed {
+    pub fn seal(&mut self, closing: bool, queue: &mut VecDeque<Bytes>) -> Sealed {
         let mut plain = 0;
         // Before the handshake is over rustls would only keep a copy of it.
         while !self.connection.is_handshaking() && !self.plain.is_empty() {
@@ -137,24 +140,24 @@ impl Session {
     /// Bytes of plaintext that the peer can read when all but `outstanding` bytes of records have
     /// arrived. Never more than there are: a record is longer than what is in it, and one of which
     /// the end is missing may have come for nothing.
-    pub(crate) fn arrived(&mut self, outstanding: u64) -> u64 {
+    pub fn arrived(&mut self, outstanding: u64) -> u64 {
         let lacking = if outstanding == 0 { 0 } else { outstanding + RECORD_BYTES_MAX };
         self.arrived = self.arrived.max(self.sealed.saturating_sub(lacking));
         self.arrived
     }
 
     /// Whether everything is encrypted and `arrived` is all of it.
-    pub(crate) fn is_settled(&self, arrived: u64) -> bool {
+    pub fn is_settled(&self, arrived: u64) -> bool {
         arrived == self.sealed && self.plain.is_empty()
     }
 
     /// Bytes that wait to be encrypted.
-    pub(crate) fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.plain.iter().map(Bytes::len).sum()
     }
 
     /// Drops what was not encrypted yet: the peer is gone.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.plain.clear();
     }
 }
