@@ -487,6 +487,7 @@ fn rage(
 }
 
 #[test]
+#[ignore = "it takes minutes: by hand, as docs/network.md says"]
 fn nothing_acknowledged_is_lost_or_comes_twice_while_links_are_cut_and_stations_killed() {
     let seed = setting("DIM_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
