@@ -39,10 +39,9 @@ impl World {
     fn new(rules: Rules) -> Self {
         let (mut station, mut alice, mut bot) = (person(2), person(0), person(4));
         for one in [&mut station, &mut alice] {
-            for (to, of) in [(&mut *one, bot.account().clone())] {
-                to.source_mut().save_meta(of.meta().clone());
-                to.source_mut().save_document(of.document().unwrap().clone(), NOW_S + 60.0);
-            }
+            let of = bot.account().clone();
+            one.source_mut().save_meta(of.meta().clone());
+            one.source_mut().save_document(of.document().unwrap().clone(), NOW_S + 60.0);
             let account = one.account();
             bot.source_mut().save_meta(account.meta().clone());
             bot.source_mut().save_document(account.document().unwrap().clone(), NOW_S + 60.0);

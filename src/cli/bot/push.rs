@@ -22,7 +22,7 @@ type Answers = Vec<(u64, Answer)>;
 /// A service, and how to prove who asks.
 enum Door {
     Apns { line: Line, key: ApnsKey },
-    Fcm { line: Line, tokens: Line, path: String, key: Box<FcmKey> },
+    Fcm { line: Line, tokens: Box<Line>, path: String, key: Box<FcmKey> },
 }
 
 /// The threads.
@@ -57,7 +57,8 @@ impl Pusher {
         tls: &Arc<ClientConfig>,
     ) -> std::io::Result<()> {
         let path = tokens.path.clone();
-        let (line, tokens) = (Line::new(place, tls.clone()), Line::new(tokens, tls.clone()));
+        let (line, tokens) =
+            (Line::new(place, tls.clone()), Box::new(Line::new(tokens, tls.clone())));
         self.add(Service::Fcm, Door::Fcm { line, tokens, path, key: Box::new(key) })
     }
 

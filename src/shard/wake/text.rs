@@ -172,7 +172,7 @@ fn language(tag: &str) -> Option<&'static Language> {
     let fits = |name: &&str| {
         tag.strip_prefix(*name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '.']))
     };
-    LANGUAGES.iter().find(|language| language.tags.iter().any(|name| fits(name)))
+    LANGUAGES.iter().find(|language| language.tags.iter().any(&fits))
 }
 
 /// What a device shows of a message.
