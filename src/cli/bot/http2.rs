@@ -416,3 +416,115 @@ fn put_length(block: &mut Vec<u8>, len: usize) {
     }
     block.push(u8::try_from(rest).unwrap_or(0));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(len: usize) -> Request {
+        Request { path: "/x".to_owned(), headers: Vec::new(), body: vec![7; len] }
+    }
+
+    fn raw(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut connection = Connection::new("x");
+        connection.take_written();
+        connection.frame(kind, flags, stream, payload);
+        connection.take_written()
+    }
+
+    /// A connection whose server has said this, and what it was told before.
+    fn ready(settings: &[u8]) -> Connection {
+        let mut connection = Connection::new("x");
+        assert_eq!(connection.room(), 1, "until the server has said how many");
+        assert!(connection.take_written().starts_with(PREFACE));
+        assert_eq!(connection.receive(&raw(SETTINGS, 0, 0, settings)).unwrap(), []);
+        assert_eq!(connection.take_written(), raw(SETTINGS, ACK, 0, &[]));
+        connection
+    }
+
+    /// Kinds, flags and lengths of frames.
+    fn frames(mut bytes: &[u8]) -> Vec<(u8, u8, usize)> {
+        let mut frames = Vec::new();
+        while let Some([a, b, c, kind, flags, ..]) = bytes.first_chunk::<9>() {
+            let len = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+            frames.push((*kind, *flags, len));
+            bytes = &bytes[9 + len..];
+        }
+        frames
+    }
+
+    #[test]
+    fn a_body_is_sent_as_the_server_makes_room() {
+        let mut connection = ready(&[0, 4, 0, 0, 0, 10]);
+        connection.ask(1, &request(25), None);
+        let head = frames(&connection.take_written());
+        assert_eq!(head[1..], [(DATA, 0, 10)]);
+        connection.receive(&raw(WINDOW_UPDATE, 0, 1, &10u32.to_be_bytes())).unwrap();
+        assert_eq!(frames(&connection.take_written()), [(DATA, 0, 10)]);
+        connection.receive(&raw(SETTINGS, 0, 0, &[0, 4, 0, 0, 1, 0])).unwrap();
+        let rest = frames(&connection.take_written());
+        assert_eq!(rest, [(SETTINGS, ACK, 0), (DATA, END_STREAM, 5)]);
+    }
+
+    #[test]
+    fn an_answer_comes_whole_however_it_is_cut() {
+        // `:status: 200` is number 8 of the fixed table.
+        let head = raw(HEADERS, END_HEADERS, 1, &[0x88]);
+        let body = raw(DATA, END_STREAM, 1, b"{}");
+        let whole = [head, body].concat();
+        let came = Answer::Came { status: 200, retry_after_s: None, body: b"{}".to_vec() };
+        for at in 0..=whole.len() {
+            let mut connection = ready(&[]);
+            connection.ask(7, &request(1), Some("bearer x"));
+            let (first, rest) = whole.split_at(at);
+            let mut answers = connection.receive(first).unwrap();
+            answers.extend(connection.receive(rest).unwrap());
+            assert_eq!(answers, [(7, came.clone())]);
+        }
+    }
+
+    #[test]
+    fn every_question_has_an_answer_when_the_server_leaves() {
+        let mut connection = ready(&[]);
+        for tag in [1, 2, 3] {
+            connection.ask(tag, &request(1), None);
+        }
+        let reset = connection.receive(&raw(RST_STREAM, 0, 1, &[0; 4])).unwrap();
+        assert!(matches!(reset[..], [(1, Answer::None { .. })]), "{reset:?}");
+        let left = connection.receive(&raw(GOAWAY, 0, 0, &[0, 0, 0, 3, 0, 0, 0, 0])).unwrap();
+        assert!(matches!(left[..], [(3, Answer::None { .. })]), "{left:?}");
+        assert!(connection.is_over() && connection.room() == 0);
+        let rest = connection.give_up("over");
+        assert!(matches!(rest[..], [(2, Answer::None { .. })]), "{rest:?}");
+    }
+
+    #[test]
+    fn what_breaks_the_rules_ends_the_connection() {
+        for bytes in [
+            raw(PUSH_PROMISE, END_HEADERS, 1, &[0; 8]),
+            raw(CONTINUATION, END_HEADERS, 1, &[]),
+            raw(SETTINGS, 0, 0, &[0; 5]),
+            raw(HEADERS, END_HEADERS | PADDED, 1, &[9, 0]),
+            raw(HEADERS, END_HEADERS, 1, &[0xff; 20]),
+            raw(GOAWAY, 0, 0, &[0]),
+            raw(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0xff, 0xff]),
+            [raw(HEADERS, 0, 1, &[0x88]), raw(PING, 0, 0, &[0; 8])].concat(),
+            vec![0xff; 9],
+        ] {
+            let mut connection = ready(&[]);
+            connection.ask(1, &request(1), None);
+            assert!(connection.receive(&bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn long_headers_have_the_length_that_decoders_read() {
+        for len in [0, 1, 126, 127, 128, 300, 20_000] {
+            let value = "v".repeat(len);
+            let mut block = Vec::new();
+            put_header(&mut block, "authorization", &value);
+            let read = Decoder::new().decode(&block).unwrap();
+            assert_eq!(read, [(b"authorization".to_vec(), value.into_bytes())]);
+        }
+    }
+}
