@@ -28,6 +28,11 @@ fn person(network: u8) -> Person {
     Messenger::new(account.unwrap(), Directory::default(), KeyStore::default(), 1)
 }
 
+fn meet(one: &mut Person, other: &Account) {
+    one.source_mut().save_meta(other.meta().clone());
+    one.source_mut().save_document(other.document().unwrap().clone(), NOW_S + 60.0);
+}
+
 struct World {
     station: Person,
     alice: Person,
@@ -39,12 +44,8 @@ impl World {
     fn new(rules: Rules) -> Self {
         let (mut station, mut alice, mut bot) = (person(2), person(0), person(4));
         for one in [&mut station, &mut alice] {
-            let of = bot.account().clone();
-            one.source_mut().save_meta(of.meta().clone());
-            one.source_mut().save_document(of.document().unwrap().clone(), NOW_S + 60.0);
-            let account = one.account();
-            bot.source_mut().save_meta(account.meta().clone());
-            bot.source_mut().save_document(account.document().unwrap().clone(), NOW_S + 60.0);
+            meet(one, bot.account());
+            meet(&mut bot, one.account());
         }
         let mut monitor = Monitor::new(rules);
         monitor.logged_in(station.account().id());

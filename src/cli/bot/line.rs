@@ -57,11 +57,17 @@ impl Place {
     }
 }
 
+/// A server that was not spoken to for so long may have left.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+type Stream = StreamOwned<ClientConnection, TcpStream>;
+
 /// A place, and the connection to it while there is one.
 pub(super) struct Line {
     place: Place,
     tls: Arc<ClientConfig>,
-    open: Option<(StreamOwned<ClientConnection, TcpStream>, Connection)>,
+    open: Option<Box<(Stream, Connection)>>,
+    used: Instant,
 }
 
 /// A question: its tag, itself, who asks.
@@ -69,7 +75,7 @@ pub(super) type Question = (u64, Request, Option<String>);
 
 impl Line {
     pub(super) fn new(place: Place, tls: Arc<ClientConfig>) -> Self {
-        Self { place, tls, open: None }
+        Self { place, tls, open: None, used: Instant::now() }
     }
 
     /// Asks all, and waits for the answers; each question has one.
@@ -78,8 +84,8 @@ impl Line {
         let mut answers = Vec::new();
         if let Err(error) = self.exchange(&mut waiting, &mut answers) {
             let why = format!("{}: {error}", self.place.host);
-            if let Some((_, mut connection)) = self.open.take() {
-                answers.extend(connection.give_up(&why));
+            if let Some(mut open) = self.open.take() {
+                answers.extend(open.1.give_up(&why));
             }
             answers.extend(waiting.map(|(tag, ..)| (tag, Answer::None { why: why.clone() })));
         }
@@ -91,18 +97,22 @@ impl Line {
         waiting: &mut std::vec::IntoIter<Question>,
         answers: &mut Vec<(u64, Answer)>,
     ) -> io::Result<()> {
+        if self.used.elapsed() > IDLE_MAX {
+            self.open = None;
+        }
+        self.used = Instant::now();
         let wanted = waiting.len();
         let until = Instant::now() + BATCH_PATIENCE;
         let mut buffer = [0; READ_BYTES];
         while answers.len() < wanted {
             // One that is over still gives the answers that are on their way.
-            let done = |(_, open): &(_, Connection)| {
-                open.is_over() && wanted == answers.len() + waiting.len()
+            let done = |open: &(Stream, Connection)| {
+                open.1.is_over() && wanted == answers.len() + waiting.len()
             };
-            if self.open.as_ref().is_none_or(done) {
-                self.open = Some(self.dial()?);
+            if self.open.as_deref().is_none_or(done) {
+                self.open = Some(Box::new(self.dial()?));
             }
-            let Some((stream, connection)) = &mut self.open else { return Ok(()) };
+            let Some((stream, connection)) = self.open.as_deref_mut() else { return Ok(()) };
             while connection.room() > 0
                 && let Some((tag, request, authorization)) = waiting.next()
             {
@@ -120,14 +130,14 @@ impl Line {
             let came = connection.receive(buffer.get(..count).unwrap_or_default());
             answers.extend(came.map_err(|fault| io::Error::other(fault.to_string()))?);
         }
-        if let Some((stream, connection)) = &mut self.open {
+        if let Some((stream, connection)) = self.open.as_deref_mut() {
             stream.write_all(&connection.take_written())?;
             stream.flush()?;
         }
         Ok(())
     }
 
-    fn dial(&self) -> io::Result<(StreamOwned<ClientConnection, TcpStream>, Connection)> {
+    fn dial(&self) -> io::Result<(Stream, Connection)> {
         let name = ServerName::try_from(self.place.host.clone()).map_err(io::Error::other)?;
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for address in (self.place.host.as_str(), self.place.port).to_socket_addrs()? {
