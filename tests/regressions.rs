@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dim::bot::{Archivist, Bot};
 use dim::proto::directory::{Ans, Names};
+use dim::proto::id::Id;
 use dim::proto::json::Parser;
 use dim::proto::message::{MessageError, ReliableMessage};
 use dim::wire::{DeframeLimits, Deframer, WireError};
@@ -46,4 +48,13 @@ fn a_line_that_is_too_long_ends_the_same_way_however_it_is_cut() {
             assert_eq!(end, Some(WireError::FrameTooLong { bytes: 9 }), "cut at each {size}");
         }
     }
+}
+
+/// The index has a line for each account; a file may say what it likes.
+#[test]
+fn a_note_of_an_account_on_two_lines_is_refused() {
+    let mut bot = Archivist::new(&Id::moky()).expect("a table");
+    assert!(bot.recall(br#"{"Account":["a@b\nc@d","name"]}"#).is_err());
+    assert!(bot.recall(br#"{"Account":["a@b","name\nof two"]}"#).is_ok());
+    assert_eq!(bot.accounts(), 1);
 }
