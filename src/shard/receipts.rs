@@ -3,7 +3,7 @@
 //!
 //! Nothing is owed to who waits: the transport's acknowledgement goes at once, the first receipt
 //! after a while goes at once, and a sender that was seen to wait for its receipts before it goes
-//! on gets each at once for a while.
+//! on gets each at once for a while, whenever nothing else of it is on its way.
 
 use super::Shard;
 use super::effect::Outbox;
@@ -30,6 +30,8 @@ pub(super) struct Gathered {
     count: usize,
     /// Whether the shard will come back to it.
     queued: bool,
+    /// Receipts since the shard was asked to.
+    awaited: usize,
     /// When the last receipt went.
     last_ms: u64,
     /// Until when each goes at once.
@@ -101,8 +103,9 @@ impl Shard {
         let (now_ms, span_ms) = (self.now.mono_ms, self.policy.receipts_ms);
         let (stamp, head) = (self.stamp(), self.stamp());
         let Some(session) = self.sessions.get_mut(&conn) else { return };
-        let gathered = session.receipts.get_or_insert_default();
-        let first = gathered.last_ms + span_ms <= now_ms || now_ms < gathered.eager_ms;
+        let (gathered, more) =
+            (session.receipts.get_or_insert_default(), session.waiting_bytes > 0);
+        let first = gathered.last_ms + span_ms <= now_ms || (now_ms < gathered.eager_ms && !more);
         if gathered.count == 0 && (first || span_ms == 0) {
             gathered.last_ms = now_ms;
             let mut text = String::with_capacity(RECEIPT_BYTES);
@@ -117,6 +120,7 @@ impl Shard {
             gathered.text.push(',');
         }
         gathered.count += 1;
+        gathered.awaited += 1;
         write(&mut gathered.text, stamp);
         let full = gathered.count >= GATHERED_MAX;
         if !std::mem::replace(&mut gathered.queued, true) {
@@ -135,10 +139,12 @@ impl Shard {
                 return;
             }
             self.due_receipts.pop_front();
-            let session = self.sessions.get_mut(&conn);
-            if let Some(gathered) = session.and_then(|session| session.receipts.as_mut()) {
+            let Some(session) = self.sessions.get_mut(&conn) else { continue };
+            if let Some(gathered) = &mut session.receipts {
                 gathered.queued = false;
-                if gathered.count == 1 {
+                // What was gathered before and went as it became full counts too, and who has more
+                // on the way does not wait.
+                if std::mem::take(&mut gathered.awaited) == 1 && session.waiting_bytes == 0 {
                     gathered.eager_ms = now_ms + EAGER_MS;
                 }
             }
@@ -263,5 +269,32 @@ mod tests {
         assert_eq!(ready(&mut shard, 2_101, 20), 1, "the others are gathered again after a second");
         assert_eq!(ready(&mut shard, 2_201, 0), 1);
         assert_eq!(ready(&mut shard, 2_202, 5), 0, "it does not wait any more");
+    }
+
+    #[test]
+    fn one_that_is_left_over_by_full_arrays_is_not_waited_for() {
+        let mut shard = shard();
+        assert_eq!(ready(&mut shard, 1_000, 1), 1);
+        assert_eq!(ready(&mut shard, 1_001, 65), 1, "a full one");
+        assert_eq!(ready(&mut shard, 1_101, 0), 1, "the one left over");
+        assert_eq!(ready(&mut shard, 1_102, 20), 0, "it is a burst all the same");
+    }
+
+    #[test]
+    fn a_sender_with_more_on_the_way_does_not_wait_for_a_receipt() {
+        let mut shard = shard();
+        let waiting = |shard: &mut Shard, bytes| {
+            shard.sessions.get_mut(&CONN).unwrap().waiting_bytes = bytes;
+        };
+        waiting(&mut shard, 10_000);
+        assert_eq!(ready(&mut shard, 1_000, 1), 1);
+        assert_eq!(ready(&mut shard, 1_001, 1), 0);
+        assert_eq!(ready(&mut shard, 1_101, 0), 1, "the only one in its time");
+        assert_eq!(ready(&mut shard, 1_102, 1), 0, "but others were under way");
+        waiting(&mut shard, 0);
+        assert_eq!(ready(&mut shard, 1_202, 0), 1);
+        assert_eq!(ready(&mut shard, 1_203, 1), 1, "now it waits for each");
+        waiting(&mut shard, 10_000);
+        assert_eq!(ready(&mut shard, 1_204, 5), 0, "until it sends without waiting");
     }
 }
