@@ -22,6 +22,25 @@ impl Now {
     }
 }
 
+/// Seconds since 1970 as messages write them, to the microsecond: what `{:.6}` writes, by integers
+/// where they are enough.
+#[derive(Debug, Clone, Copy)]
+pub struct Seconds(pub f64);
+
+impl std::fmt::Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        /// Above it, or below zero, neighbours of a number are further apart than microseconds.
+        const EXACT_MAX: f64 = 8e9;
+        match (0.0..EXACT_MAX).contains(&self.0) {
+            true => {
+                let micros = (self.0 * 1e6).round() as u64;
+                write!(f, "{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+            }
+            false => write!(f, "{:.6}", self.0),
+        }
+    }
+}
+
 /// Seconds since 1970, finite and not negative, as date and time: `2025-10-09 08:53:20 UTC`.
 #[must_use]
 pub fn utc(seconds: f64) -> String {
@@ -50,6 +69,17 @@ const fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seconds_are_written_to_the_microsecond() {
+        for us in [0, 1, 999_999, 1_000_000, 1_790_000_000_123_456, 7_999_999_999_999_999_u64] {
+            let seconds = Now { mono_ms: 0, wall_us: us }.wall_s();
+            assert_eq!(Seconds(seconds).to_string(), format!("{seconds:.6}"));
+        }
+        for odd in [-1.5, 1e20] {
+            assert_eq!(Seconds(odd).to_string(), format!("{odd:.6}"));
+        }
+    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {

@@ -2,11 +2,11 @@
 //!
 //! Reading an ID costs two hashes; a shard reads the same few thousand again and again.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::id::Id;
 use super::registry::Registry;
+use crate::base::table::Table;
 
 /// IDs kept for reading again; when full, all are forgotten and gathered anew, which needs no
 /// bookkeeping on the hot path.
@@ -15,7 +15,7 @@ pub const NAMES_KEPT_MAX: usize = 65_536;
 /// The address name service of a station: short names and what they stand for.
 #[derive(Debug, Default)]
 pub struct Ans {
-    records: HashMap<String, Id>,
+    records: Table<String, Id>,
 }
 
 impl Ans {
@@ -34,7 +34,7 @@ impl Ans {
 #[derive(Debug, Default)]
 pub struct Names {
     /// By the text that was read; nearly always the ID's own, so it is shared.
-    known: HashMap<Arc<str>, Id>,
+    known: Table<Arc<str>, Id>,
     ans: Arc<Ans>,
     registry: Arc<Registry>,
 }
@@ -47,7 +47,7 @@ impl Names {
 
     /// With an application's address forms too.
     pub fn with(ans: Arc<Ans>, registry: Arc<Registry>) -> Self {
-        Self { known: HashMap::new(), ans, registry }
+        Self { known: Table::default(), ans, registry }
     }
 
     /// The configured names.

@@ -5,6 +5,8 @@
 //! is given here by the caller; short names leave as long ones, since not every client reads them;
 //! `keys` is narrowed to the one device that a copy is for.
 
+use std::fmt::Write as _;
+
 use bytes::{Bytes, BytesMut};
 
 use serde_json::Value;
@@ -12,6 +14,7 @@ use serde_json::Value;
 use super::id::Id;
 use super::json::Parser;
 use super::message::{Field, Member, ReliableMessage};
+use crate::base::time::Seconds;
 
 /// What the station adds to a copy.
 #[derive(Debug, Clone, Copy)]
@@ -53,16 +56,21 @@ pub fn relay(message: &ReliableMessage, routing: Routing<'_>, parser: &mut Parse
     if let Some(keys) = keys {
         named(&mut out, "keys", keys.as_bytes());
     }
-    named(&mut out, "from", quoted(routing.from).as_bytes());
-    named(&mut out, "rcpt", quoted(routing.rcpt.as_str()).as_bytes());
-    let station = quoted(routing.station.as_str());
-    let mut traces = String::from("[");
-    for earlier in routing.traces {
-        traces.push_str(&earlier.to_string());
-        traces.push(',');
+    for (name, text) in [(&b"\"from\":"[..], routing.from), (b"\"rcpt\":", routing.rcpt.as_str())] {
+        comma(&mut out);
+        out.extend_from_slice(name);
+        quote(&mut out, text);
     }
-    traces.push_str(&format!(r#"{{"ID":{station},"did":{station},"time":{:.6}}}]"#, routing.time));
-    named(&mut out, "traces", traces.as_bytes());
+    out.extend_from_slice(b",\"traces\":[");
+    // Writing to memory cannot fail.
+    for earlier in routing.traces {
+        let _ = write!(out, "{earlier},");
+    }
+    for name in [&b"{\"ID\":"[..], b",\"did\":"] {
+        out.extend_from_slice(name);
+        quote(&mut out, routing.station.as_str());
+    }
+    let _ = write!(out, ",\"time\":{}}}]", Seconds(routing.time));
     if !routing.recipients.is_empty() {
         let served: Vec<&str> = routing.recipients.iter().map(Id::as_str).collect();
         named(&mut out, "recipients", Value::from(served).to_string().as_bytes());
@@ -117,6 +125,23 @@ fn comma(out: &mut BytesMut) {
     if out.len() > 1 {
         out.extend_from_slice(b",");
     }
+}
+
+/// Appends the JSON text of a string.
+fn quote(out: &mut BytesMut, text: &str) {
+    match needs_escape(text) {
+        true => out.extend_from_slice(quoted(text).as_bytes()),
+        false => {
+            out.extend_from_slice(b"\"");
+            out.extend_from_slice(text.as_bytes());
+            out.extend_from_slice(b"\"");
+        }
+    }
+}
+
+/// Whether a text is more in JSON than itself in quotes.
+pub(crate) fn needs_escape(text: &str) -> bool {
+    text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\')
 }
 
 /// JSON text of a string.

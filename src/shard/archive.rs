@@ -29,6 +29,6 @@ impl Shard {
         };
         // Nobody waits for what becomes of it.
         let reply = ReplyTo { shard: self.index, ticket: self.ticket(), slot: 0 };
-        self.send_mail(to, Box::new(message.clone()), Route::new("/".into()), reply, out);
+        self.send_mail(to, message.clone(), Route::new("/".into()), reply, out);
     }
 }

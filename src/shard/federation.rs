@@ -5,7 +5,7 @@
 //! by the keys of its sender, on the sender's shard. Mail goes on only to stations that have not had
 //! it, so that it stays where the way ends; the reference has the same rule by its traces.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -20,6 +20,7 @@ use super::route::{Route, for_bridge};
 use super::session::AckTo;
 use super::ticket::{Sink, Stored};
 use super::{Shard, Work};
+use crate::base::table::{Set, Table};
 use crate::crypto::sign::{Verified, verify};
 use crate::proto::address::EntityKind;
 use crate::proto::content::{emit, kind};
@@ -71,7 +72,7 @@ pub(super) struct Moving {
     /// Queues still to be read, and where to go on in the first of them.
     queues: VecDeque<Arc<str>>,
     from_seq: u64,
-    under_way: HashSet<Ticket>,
+    under_way: Set<Ticket>,
     /// The user came back meanwhile.
     stayed: bool,
 }
@@ -79,16 +80,18 @@ pub(super) struct Moving {
 /// What is known between stations beyond single messages.
 #[derive(Debug, Default)]
 pub(super) struct Federation {
-    transits: HashMap<Ticket, Transit>,
-    moving: HashMap<Id, Moving>,
+    transits: Table<Ticket, Transit>,
+    moving: Table<Id, Moving>,
     /// Mail on its way onward, by what it is known by.
-    onward: HashMap<MailDigest, Ticket>,
+    onward: Table<MailDigest, Ticket>,
     /// Messages of senders whose account has been asked for.
-    waiting: HashMap<Id, Vec<Waiting>>,
+    waiting: Table<Id, Vec<Waiting>>,
     waiting_count: usize,
     waiting_bytes: usize,
+    /// Whether a message is remembered by its way.
+    knows_ways: bool,
     /// When neighbours were asked for an account.
-    asked: HashMap<Id, u64>,
+    asked: Table<Id, u64>,
 }
 
 impl Federation {
@@ -117,7 +120,19 @@ impl Shard {
     pub(super) fn onward(&mut self, hop: MailDigest, reply: ReplyTo) -> ReplyTo {
         let reply = self.transit(Transit::Onward { replies: vec![reply], hop });
         self.federation.onward.insert(hop, reply.ticket);
+        self.federation.knows_ways = true;
         reply
+    }
+
+    /// Keeps in mind by which way a message came, or was sent.
+    pub(super) fn remember_way(&mut self, hop: MailDigest) {
+        self.federation.knows_ways = true;
+        self.seen.insert(hop, self.now.mono_ms);
+    }
+
+    /// Whether any message was remembered by its way.
+    pub(super) fn knows_ways(&self) -> bool {
+        self.federation.knows_ways
     }
 
     /// Whether the same mail is on its way onward; then whoever said it again is told with the first.
@@ -221,7 +236,7 @@ impl Shard {
             }
             Way::Mail(to) => {
                 self.stats.relayed += 1;
-                self.send_mail(to, Box::new(message), route, reply, out);
+                self.send_mail(to, message, route, reply, out);
             }
             Way::HereWhenLoggedIn | Way::Here => {
                 let digest = digest_of(&message, &self.station.id);
@@ -365,7 +380,7 @@ impl Shard {
             reply.slots.push(Vec::new());
             reply.left += 1;
             let reply = self.transit(Transit::Spread { ticket, slot });
-            self.send_mail(to, Box::new(message.clone()), route.clone(), reply, out);
+            self.send_mail(to, message.clone(), route.clone(), reply, out);
         }
     }
 
@@ -397,7 +412,7 @@ impl Shard {
             Transit::Onward { replies, hop } => {
                 self.federation.onward.remove(&hop);
                 if matches!(outcome, Outcome::Redirected { .. }) {
-                    self.seen.insert(hop, self.now.mono_ms);
+                    self.remember_way(hop);
                 }
                 for reply in replies {
                     self.outcome(reply, outcome.clone(), out);
@@ -439,7 +454,7 @@ impl Shard {
             .filter(|queue| queue.may_hold())
             .map(|queue| queue.device.clone())
             .collect();
-        let moving = Moving { to, queues, from_seq: 0, under_way: HashSet::new(), stayed: false };
+        let moving = Moving { to, queues, from_seq: 0, under_way: Set::default(), stayed: false };
         self.federation.moving.insert(user.clone(), moving);
         self.move_on(user, out);
     }
@@ -562,7 +577,7 @@ impl Shard {
             self.seen.remove(&stored.digest);
             self.seen.remove(&copy_digest(&stored.digest, &stored.device));
             // Unless its sender only says it again.
-            self.seen.insert(sent_digest(&stored.digest), self.now.mono_ms);
+            self.remember_way(sent_digest(&stored.digest));
             self.take_out(user, &stored.device, stored.seq, stored.bytes);
         }
         self.move_on(user, out);

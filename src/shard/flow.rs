@@ -1,6 +1,5 @@
 //! The life of a connection: opened, moved, read from the store, written to, closed.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,6 +15,8 @@ use super::seal::{self, Cipher};
 use super::session::{ANY_DEVICE, AckTo, Push, Reading, Session};
 use super::ticket::Stored;
 use super::{EXPIRE_EVERY_MS, EXPIRE_STEP, Shard};
+use crate::base::chunk::Chunk;
+use crate::base::table::Set;
 use crate::proto::content::kind_of;
 use crate::proto::directory::Names;
 use crate::proto::id::Id;
@@ -57,14 +58,9 @@ impl Shard {
 
     /// Gives out bytes to be written.
     pub(super) fn send(&mut self, conn: ConnId, bytes: Bytes, out: &mut Outbox) {
-        let Some(session) = self.sessions.get_mut(&conn) else {
-            return;
-        };
-        if bytes.is_empty() {
-            return;
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.send(conn, [bytes], out);
         }
-        session.sent += bytes.len() as u64;
-        out.push(Effect::Send { conn, bytes });
     }
 
     /// Acknowledges a package, or one of its lines.
@@ -89,7 +85,8 @@ impl Shard {
         // Mars clients wait for a response under their request's number, be it an empty one.
         let bytes = wire::encode_ack(&ack).or_else(|| wire::response_head(&ack, 0));
         if let Some(bytes) = bytes {
-            self.send(conn, bytes.into(), out);
+            let bytes = self.chunk.copy(&bytes);
+            self.send(conn, bytes, out);
         }
     }
 
@@ -178,9 +175,7 @@ impl Shard {
             return;
         };
         let sn = session.next_sn();
-        for bytes in frame(framing, sn, body) {
-            self.send(conn, bytes, out);
-        }
+        session.send(conn, frame(framing, sn, body, &mut self.chunk), out);
     }
 
     /// Pushes a user's message and remembers it until it is acknowledged.
@@ -193,26 +188,22 @@ impl Shard {
             return;
         };
         let sn = session.next_sn();
-        let frame = frame(framing, sn, body.clone());
         let acknowledges = session.deframer.acknowledges();
         session.flying_bytes += push.bytes;
         session.flying.insert(sn, push);
+        session.send(conn, frame(framing, sn, body.clone(), &mut self.chunk), out);
         let key = wire::push_key(framing, sn, &body).filter(|_| acknowledges);
-        let signature = match &key {
-            Some(PushKey::Text(_)) => signature_text(body, &mut self.parser, &mut self.names),
-            _ => None,
-        };
         let awaited = key.is_some_and(|key| {
-            let frame_bytes = frame.iter().map(Bytes::len).sum();
-            let frame = frame.clone();
-            let push = wire::delivery::Push { key, signature, token: sn, frame_bytes, frame };
+            let text = matches!(key, PushKey::Text(_)).then(|| body.clone());
+            let signature =
+                text.and_then(|text| signature_text(text, &mut self.parser, &mut self.names));
+            // Sent again, it is put around the body anew.
+            let frame_bytes = body.len();
+            let push = wire::delivery::Push { key, signature, token: sn, frame_bytes, frame: body };
             session.pushes.sent(push, now_ms).is_ok()
         });
-        for bytes in frame {
-            self.send(conn, bytes, out);
-        }
         // Without an acknowledgement to wait for, what the peer's kernel has counts as delivered.
-        if !awaited && let Some(session) = self.sessions.get_mut(&conn) {
+        if !awaited {
             session.arriving.push_back((session.sent, sn));
             out.push(Effect::WatchArrival { conn });
         }
@@ -251,7 +242,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
-        let Some(push) = session.flying.remove(&sn) else {
+        let Some(push) = session.flying.remove(sn) else {
             return;
         };
         session.flying_bytes -= push.bytes;
@@ -407,7 +398,7 @@ impl Shard {
             let Some(session) = self.sessions.get(&conn) else {
                 return;
             };
-            let flies = session.flying.values().any(|p| p.seq == seq && p.device == *device);
+            let flies = session.flying.iter().any(|p| p.seq == seq && p.device == *device);
             let settled = user.as_ref().and_then(|user| self.users.get_mut(user));
             let settled = settled.is_some_and(|user| user.queue(device).is_settled(seq));
             if flies || settled || mail.received_ms < oldest_ms {
@@ -435,7 +426,7 @@ impl Shard {
             return;
         };
         session.reading = Reading::Idle;
-        let flying: Vec<Push> = session.flying.values().cloned().collect();
+        let flying: Vec<Push> = session.flying.iter().cloned().collect();
         for push in flying {
             self.drop_push(&push, out);
         }
@@ -501,9 +492,9 @@ impl Shard {
             entry.sessions.retain(|other| *other != conn);
             entry.used_ms = self.now.mono_ms;
         }
-        let mut flying: Vec<Push> = session.flying.into_values().collect();
+        let mut flying: Vec<&Push> = session.flying.iter().collect();
         flying.sort_by_key(|push| push.seq);
-        for push in &flying {
+        for push in flying {
             self.drop_push(push, out);
         }
         self.release(&user);
@@ -573,7 +564,7 @@ impl Shard {
         let mut given_up = Vec::new();
         while let Some(due) = session.pushes.due(now_ms) {
             match due {
-                Due::Resend { frame, .. } => resend.extend(frame),
+                Due::Resend { token, frame } => resend.push((token, frame)),
                 Due::GivenUp { token } => given_up.push(token),
             }
         }
@@ -581,13 +572,17 @@ impl Shard {
         again = again.min(now_ms + policy.idle_ms_max / 8);
         self.due_conns.insert((again, conn), ());
         self.ping(conn, out);
-        for bytes in resend {
-            self.send(conn, bytes, out);
+        if let Some(session) = self.sessions.get_mut(&conn)
+            && let Some(framing) = session.deframer.framing()
+        {
+            for (sn, body) in resend {
+                session.send(conn, frame(framing, sn, body, &mut self.chunk), out);
+            }
         }
         let mut again_from_start = false;
         for token in given_up {
             let push = self.sessions.get_mut(&conn).and_then(|session| {
-                let push = session.flying.remove(&token)?;
+                let push = session.flying.remove(token)?;
                 session.flying_bytes -= push.bytes;
                 Some(push)
             });
@@ -610,7 +605,7 @@ impl Shard {
         if self.users.len() <= self.policy.users_idle_max {
             return;
         }
-        let busy: HashSet<&Id> = self.mails.values().map(|mail| mail.user()).collect();
+        let busy: Set<&Id> = self.mails.values().map(|mail| mail.user()).collect();
         self.users
             .retain(|id, user| user.used_ms > idle_ms || !user.is_idle() || busy.contains(id));
     }
@@ -679,9 +674,8 @@ fn signature_text(body: Bytes, parser: &mut Parser, names: &mut Names) -> Option
 }
 
 /// A push as it is written: the body is shared, and only what is around it is new.
-fn frame(framing: wire::Framing, sn: u64, body: Bytes) -> Vec<Bytes> {
+fn frame(framing: wire::Framing, sn: u64, body: Bytes, chunk: &mut Chunk) -> [Bytes; 3] {
     let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
-    let head = Bytes::from(wire::push_head(framing, sn, len));
-    let tail = Bytes::from_static(wire::push_tail(framing));
-    [head, body, tail].into_iter().filter(|part| !part.is_empty()).collect()
+    let head = chunk.copy(&wire::push_head(framing, sn, len));
+    [head, body, Bytes::from_static(wire::push_tail(framing))]
 }

@@ -125,22 +125,20 @@ impl Shard {
 
     /// One package: a message, or several lines that are one each. How many there were.
     fn package(&mut self, conn: ConnId, ack: Ack, body: Bytes, out: &mut Outbox) -> usize {
-        let lines: Vec<Bytes> = lines_of(&body).collect();
-        let count = lines.len();
-        match count {
-            0 => self.acknowledge(conn, AckTo::One(ack), out),
-            1 => {
-                for line in lines {
-                    self.line(conn, line, AckTo::One(ack), out);
-                }
-            }
-            count => {
-                let ticket = self.ticket();
-                self.packages.insert(ticket, (ack, count));
-                for line in lines {
-                    self.line(conn, line, AckTo::Package(ticket), out);
-                }
-            }
+        let mut lines = lines_of(&body);
+        let Some(first) = lines.next() else {
+            self.acknowledge(conn, AckTo::One(ack), out);
+            return 0;
+        };
+        let Some(second) = lines.next() else {
+            self.line(conn, first, AckTo::One(ack), out);
+            return 1;
+        };
+        let lines: Vec<Bytes> = [first, second].into_iter().chain(lines).collect();
+        let (count, ticket) = (lines.len(), self.ticket());
+        self.packages.insert(ticket, (ack, count));
+        for line in lines {
+            self.line(conn, line, AckTo::Package(ticket), out);
         }
         count
     }
@@ -508,7 +506,7 @@ impl Shard {
         }
         self.strain(conn, message.raw().len(), out);
         let reply = ReplyTo { shard: self.index, ticket, slot: 0 };
-        self.send_mail(to, Box::new(message), route, reply, out);
+        self.send_mail(to, message, route, reply, out);
     }
 
     /// What other stations have said on a message's way; nothing, if it comes from its user.

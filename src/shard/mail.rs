@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 
 use super::effect::Outbox;
 use super::input::{ConnId, Outcome, Parcel, ReplyTo, Ticket};
@@ -29,11 +30,11 @@ pub(super) struct Mail {
     hop: Option<MailDigest>,
     received_ms: u64,
     seq: u64,
-    copies: Vec<Copy>,
+    copies: SmallVec<[Copy; 1]>,
     /// The station that it is for, or somebody there.
     next: Option<Id>,
     /// Who wants to know; more than one when the sender repeated it meanwhile.
-    replies: Vec<ReplyTo>,
+    replies: SmallVec<[ReplyTo; 1]>,
     /// The receiver as receipts name it, once one of its sessions has acknowledged.
     recipient: Option<Id>,
 }
@@ -68,12 +69,16 @@ impl Shard {
     pub(super) fn send_mail(
         &mut self,
         to: Id,
-        message: Box<Verified>,
+        message: Verified,
         route: Route,
         reply: ReplyTo,
         out: &mut Outbox,
     ) {
-        let (owner, route) = (self.ring.owner_of(&to), Box::new(route));
+        let owner = self.ring.owner_of(&to);
+        if owner == self.index && self.is_at_hand(&to) {
+            return self.take_mail(&to, &message, route, reply, out);
+        }
+        let (message, route) = (Box::new(message), Box::new(route));
         if owner == self.index {
             self.with_user(to.clone(), Work::Mail { to, message, route, reply }, out);
         } else {
@@ -95,7 +100,7 @@ impl Shard {
         }
         if self.is_bridged(to) {
             let (bridge, route) = (self.station.id.naked(), self.by_bridge(to, route));
-            return self.send_mail(bridge, Box::new(message.clone()), route, reply, out);
+            return self.send_mail(bridge, message.clone(), route, reply, out);
         }
         let next = route.neighbor.clone().or_else(|| self.is_neighbor(to).then(|| to.clone()));
         let (onward, whose) = (next.is_some(), next.as_ref().unwrap_or(to));
@@ -105,7 +110,7 @@ impl Shard {
             // shard knows better.
             let device = route.rcpt.as_ref().and_then(|rcpt| rcpt.terminal()).map(Arc::from);
             let route = Route { rcpt: None, device, ..route };
-            return self.send_mail(user, Box::new(message.clone()), route, reply, out);
+            return self.send_mail(user, message.clone(), route, reply, out);
         }
         let digest = match (&route.rcpt, &route.device) {
             (Some(rcpt), _) if onward => copy_digest(&digest_of(message, whose), rcpt.as_str()),
@@ -119,19 +124,21 @@ impl Shard {
             let group = message.group().map(|group| group.to_string());
             return self.outcome(reply, Outcome::Blocked { by: user.called().into(), group }, out);
         }
-        let hop = hop_digest(&digest, &route);
-        if self.is_known(&digest, onward) || (!onward && self.seen.contains(&hop)) {
+        let by_way = !onward && (route.by.is_some() || self.knows_ways());
+        let hop = by_way.then(|| hop_digest(&digest, &route));
+        if self.is_known(&digest, onward) || hop.is_some_and(|hop| self.seen.contains(&hop)) {
             return self.repeated(to, &digest, reply, out);
         }
-        if !onward && self.is_onward(&hop, &reply) {
+        if hop.is_some_and(|hop| self.is_onward(&hop, &reply)) {
             return;
         }
         let roams = self.roams_to(to).filter(|next| !route.passed(next) && !route.is_long());
         if let Some(next) = roams.filter(|_| !onward && self.may_go_on(message.raw().len())) {
             let rcpt = dressed(to, route.device.as_deref().unwrap_or_default());
+            let hop = hop.unwrap_or_else(|| hop_digest(&digest, &route));
             let route = Route { rcpt: Some(rcpt), device: None, ..route };
             let reply = self.onward(hop, reply);
-            return self.send_mail(next, Box::new(message.clone()), route, reply, out);
+            return self.send_mail(next, message.clone(), route, reply, out);
         }
         if onward && !self.may_go_on(message.raw().len()) {
             return self.outcome(reply, Outcome::TooLong, out);
@@ -145,9 +152,9 @@ impl Shard {
         let copies = self.copies(to, message, &route, onward);
         let received_ms = self.now.wall_ms();
         // It may leave with its user and come back, by a longer way; the same way is a repetition.
-        let hop = route.by.as_ref().filter(|_| !onward).map(|_| hop);
+        let hop = hop.filter(|_| route.by.is_some());
         if let Some(hop) = hop {
-            self.seen.insert(hop, self.now.mono_ms);
+            self.remember_way(hop);
         }
         self.begin_mail(to, next, digest, hop, received_ms, copies, reply, out);
     }
@@ -188,7 +195,7 @@ impl Shard {
             return self.outcome(reply, Outcome::Full, out);
         }
         let state = CopyState::Flying(0);
-        let copies = vec![Copy { device: Arc::from(ANY_DEVICE), body, state }];
+        let copies = smallvec![Copy { device: self.any_device.clone(), body, state }];
         self.begin_mail(to, Some(to.clone()), digest, None, received_ms, copies, reply, out);
     }
 
@@ -201,7 +208,7 @@ impl Shard {
         digest: MailDigest,
         hop: Option<MailDigest>,
         received_ms: u64,
-        mut copies: Vec<Copy>,
+        mut copies: SmallVec<[Copy; 1]>,
         reply: ReplyTo,
         out: &mut Outbox,
     ) {
@@ -230,7 +237,7 @@ impl Shard {
                 seq,
                 copies,
                 next,
-                replies: vec![reply],
+                replies: smallvec![reply],
                 recipient: None,
             },
         );
@@ -288,14 +295,20 @@ impl Shard {
 
     /// The copies of a message: one for each device that is known by its visa, by a live session or
     /// by a key made for it; a single one for whoever comes first, while none is known.
-    fn copies(&mut self, to: &Id, message: &Verified, route: &Route, onward: bool) -> Vec<Copy> {
+    fn copies(
+        &mut self,
+        to: &Id,
+        message: &Verified,
+        route: &Route,
+        onward: bool,
+    ) -> SmallVec<[Copy; 1]> {
         let devices = match &route.device {
-            _ if onward => vec![Arc::from(ANY_DEVICE)],
-            Some(device) => vec![device.clone()],
+            _ if onward => smallvec![self.any_device.clone()],
+            Some(device) => smallvec![device.clone()],
             None => self.devices_of(to, message),
         };
         let mut naked: Option<Bytes> = None;
-        let mut copies = Vec::with_capacity(devices.len());
+        let mut copies = SmallVec::with_capacity(devices.len());
         for device in devices {
             let rcpt = match &route.rcpt {
                 Some(rcpt) if onward => rcpt.clone(),
@@ -326,11 +339,17 @@ impl Shard {
     }
 
     /// The devices that a message is for.
-    fn devices_of(&mut self, to: &Id, message: &Verified) -> Vec<Arc<str>> {
+    fn devices_of(&mut self, to: &Id, message: &Verified) -> SmallVec<[Arc<str>; 1]> {
         let Some(user) = self.users.get(to) else {
-            return Vec::new();
+            return SmallVec::new();
         };
-        let mut devices = user.papers.devices().to_vec();
+        let mut live = user.sessions.iter().filter_map(|conn| self.sessions.get(conn));
+        if let [only] = user.papers.devices()
+            && live.all(|session| session.terminal == *only)
+        {
+            return smallvec![only.clone()];
+        }
+        let mut devices = SmallVec::from(user.papers.devices());
         let live = user.sessions.iter().filter_map(|conn| self.sessions.get(conn));
         devices.extend(live.map(|session| session.terminal.clone()));
         if devices.is_empty() {
@@ -344,7 +363,7 @@ impl Shard {
             }
         }
         if devices.is_empty() {
-            devices.push(Arc::from(ANY_DEVICE));
+            devices.push(self.any_device.clone());
         }
         devices.sort_unstable();
         devices.dedup();
@@ -357,7 +376,8 @@ impl Shard {
             return;
         };
         let (user, seq, count) = (mail.user.clone(), mail.seq, mail.copies.len());
-        let sessions = self.users.get(&user).map(|u| u.sessions.clone()).unwrap_or_default();
+        let sessions: SmallVec<[ConnId; 4]> =
+            self.users.get(&user).map(|u| u.sessions.as_slice().into()).unwrap_or_default();
         for at in 0..count {
             let Some(copy) = self.mails.get(&ticket).and_then(|mail| mail.copies.get(at)) else {
                 return;

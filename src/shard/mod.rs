@@ -13,6 +13,7 @@ mod archive;
 pub mod census;
 pub mod effect;
 mod federation;
+mod flight;
 mod flow;
 pub mod input;
 mod intake;
@@ -36,11 +37,13 @@ mod ticket;
 mod user;
 mod wake;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::base::chunk::Chunk;
+use crate::base::table::Table;
 use crate::base::time::Now;
 use crate::crypto::sign::Verified;
 use crate::proto::directory::{Ans, Names};
@@ -207,14 +210,14 @@ pub struct Shard {
     parser: Parser,
     names: Names,
     sessions: Sessions,
-    users: HashMap<Id, Box<User>>,
-    loading: HashMap<Id, Vec<Work>>,
-    replies: HashMap<Ticket, Reply>,
-    packages: HashMap<Ticket, (Ack, usize)>,
-    switching: HashMap<Ticket, Switching>,
-    mails: HashMap<Ticket, Mail>,
+    users: Table<Id, Box<User>>,
+    loading: Table<Id, Vec<Work>>,
+    replies: Table<Ticket, Reply>,
+    packages: Table<Ticket, (Ack, usize)>,
+    switching: Table<Ticket, Switching>,
+    mails: Table<Ticket, Mail>,
     /// Mail that is not safe yet, by its digest.
-    flying: HashMap<MailDigest, Ticket>,
+    flying: Table<MailDigest, Ticket>,
     /// When mail has to be kept at the latest; in order, since the wait is the same for all.
     due_mail: VecDeque<(u64, Ticket)>,
     /// When to look at a connection again.
@@ -227,8 +230,12 @@ pub struct Shard {
     due_rest: VecDeque<(u64, Id)>,
     neighbors: Neighbors,
     federation: Federation,
-    stored: HashMap<Ticket, Stored>,
+    stored: Table<Ticket, Stored>,
     deletions: Vec<(Id, Arc<str>, u64)>,
+    /// Heads and acknowledgements are cut from it.
+    chunk: Chunk,
+    /// The name of the queue for any device.
+    any_device: Arc<str>,
     /// Account pieces of the message at hand, to be kept before it is answered.
     saves: Vec<StoreOp>,
     seen: Seen,
@@ -260,14 +267,14 @@ impl Shard {
             now: Now::default(),
             parser: Parser::default(),
             names: Names::new(ans),
-            sessions: HashMap::new(),
-            users: HashMap::new(),
-            loading: HashMap::new(),
-            replies: HashMap::new(),
-            packages: HashMap::new(),
-            switching: HashMap::new(),
-            mails: HashMap::new(),
-            flying: HashMap::new(),
+            sessions: Table::default(),
+            users: Table::default(),
+            loading: Table::default(),
+            replies: Table::default(),
+            packages: Table::default(),
+            switching: Table::default(),
+            mails: Table::default(),
+            flying: Table::default(),
             due_mail: VecDeque::new(),
             due_conns: BTreeMap::new(),
             due_paced: BTreeMap::new(),
@@ -275,8 +282,10 @@ impl Shard {
             due_rest: VecDeque::new(),
             neighbors: Neighbors::new(seed),
             federation: Federation::default(),
-            stored: HashMap::new(),
+            stored: Table::default(),
             deletions: Vec::new(),
+            chunk: Chunk::default(),
+            any_device: Arc::from(session::ANY_DEVICE),
             saves: Vec::new(),
             seen: Seen::default(),
             wakes: Wakes::default(),
@@ -351,7 +360,7 @@ impl Shard {
             }
             let receipts = session.receipts.as_ref();
             assert!(receipts.is_none_or(|receipts| receipts.is_sound()), "receipts are given");
-            let bytes: usize = session.flying.values().map(|push| push.bytes).sum();
+            let bytes: usize = session.flying.iter().map(|push| push.bytes).sum();
             assert_eq!(bytes, session.flying_bytes, "bytes on the way add up");
         }
         for (digest, ticket) in &self.flying {
@@ -424,9 +433,7 @@ impl Shard {
 
     /// Does work on a user, now or when the store has told about the user.
     fn with_user(&mut self, user: Id, work: Work, out: &mut Outbox) {
-        if let Some(entry) = self.users.get_mut(&user) {
-            entry.used_ms = self.now.mono_ms;
-            self.rouse(&user);
+        if self.is_at_hand(&user) {
             return self.work(work, out);
         }
         let waiting = self.loading.entry(user.clone()).or_default();
@@ -435,6 +442,16 @@ impl Shard {
             let op = StoreOp::LoadUser { user: Arc::from(user.as_str()) };
             self.store(op, Stored::Load(user), out);
         }
+    }
+
+    /// Whether a user has been read, who is in use then.
+    fn is_at_hand(&mut self, user: &Id) -> bool {
+        let Some(entry) = self.users.get_mut(user) else {
+            return false;
+        };
+        entry.used_ms = self.now.mono_ms;
+        self.rouse(user);
+        true
     }
 
     fn work(&mut self, work: Work, out: &mut Outbox) {

@@ -1,5 +1,6 @@
 //! The station's own messages: sealed for a user's devices, signed with the station's key.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::user::{User, is_device};
 use crate::base::encode;
+use crate::base::time::Seconds;
 use crate::crypto::aes::AesKey;
 use crate::crypto::identity::seal_keys;
 use crate::crypto::key::{CipherKey, OpenKey, SignKey};
@@ -86,7 +88,8 @@ pub(super) fn seal(
     out.push_str(&quoted(station.id.as_str()));
     out.push_str(",\"receiver\":");
     out.push_str(&quoted(receiver.as_str()));
-    out.push_str(&format!(",\"time\":{time:.6},\"IV\":\""));
+    // Writing to memory cannot fail.
+    let _ = write!(out, ",\"time\":{},\"IV\":\"", Seconds(time));
     out.push_str(&encode::base64_encode(iv.as_ref().map_or(&[][..], |iv| &iv[..])));
     out.push_str("\",\"data\":\"");
     out.push_str(&encode::base64_encode(&data));

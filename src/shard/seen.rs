@@ -3,8 +3,7 @@
 //! Two sets take turns: when the younger one is full or old enough, the older one is forgotten. A
 //! repetition is known for at least one turn, in bounded memory and without a clock per entry.
 
-use std::collections::HashMap;
-
+use crate::base::table::Set;
 use crate::store::MailDigest;
 
 /// Digests in one set. Two full ones take about 32 MiB on a shard.
@@ -15,14 +14,14 @@ pub(super) const SEEN_TURN_MS: u64 = 5 * 3600 * 1000;
 
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    young: HashMap<MailDigest, ()>,
-    old: HashMap<MailDigest, ()>,
+    young: Set<MailDigest>,
+    old: Set<MailDigest>,
     turned_ms: u64,
 }
 
 impl Seen {
     pub(super) fn contains(&self, digest: &MailDigest) -> bool {
-        self.young.contains_key(digest) || self.old.contains_key(digest)
+        self.young.contains(digest) || self.old.contains(digest)
     }
 
     pub(super) fn insert(&mut self, digest: MailDigest, now_ms: u64) {
@@ -30,7 +29,7 @@ impl Seen {
             self.old = std::mem::take(&mut self.young);
             self.turned_ms = now_ms;
         }
-        self.young.insert(digest, ());
+        self.young.insert(digest);
     }
 
     /// Forgets one: it could not be kept, and its repetition is welcome.

@@ -1,17 +1,20 @@
 //! One connection, as its shard knows it. Everything in here moves with it to another shard.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::effect::{Effect, Outbox};
+use super::flight::Flight;
 use super::input::{ConnId, ReplyTo, Ticket};
 use super::neighbor::Outgoing;
 use super::rate::Bucket;
 use super::receipts::Gathered;
 use super::seal::Cipher;
 use crate::base::encode;
+use crate::base::table::Table;
 use crate::crypto::seal::HeardKey;
 use crate::proto::id::Id;
 use crate::wire::delivery::PendingPushes;
@@ -42,9 +45,9 @@ pub struct Session {
     /// Serial number of the last package pushed; never 0.
     pub(super) last_sn: u64,
     /// Packages that wait for the peer's acknowledgement.
-    pub(super) pushes: PendingPushes<Vec<Bytes>>,
+    pub(super) pushes: PendingPushes<Bytes>,
     /// What each of them is.
-    pub(super) flying: HashMap<u64, Push>,
+    pub(super) flying: Flight,
     pub(super) flying_bytes: usize,
     /// Pushes to a peer that never acknowledges: done when its kernel has so many bytes.
     pub(super) arriving: VecDeque<(u64, u64)>,
@@ -134,7 +137,7 @@ impl Session {
             sent: 0,
             last_sn: (seed >> 1).max(1),
             pushes: PendingPushes::default(),
-            flying: HashMap::new(),
+            flying: Flight::default(),
             flying_bytes: 0,
             arriving: VecDeque::new(),
             reading: Reading::Idle,
@@ -160,7 +163,7 @@ impl Session {
     pub(super) fn rest(&mut self, now_ms: u64) {
         self.cipher = None;
         self.receipts = self.receipts.take().filter(|receipts| !receipts.is_spent(now_ms));
-        self.flying.shrink_to_fit();
+        self.flying.shrink();
         self.arriving.shrink_to_fit();
         self.parked.shrink_to_fit();
         self.pushes.shrink();
@@ -169,6 +172,21 @@ impl Session {
     /// The sender's side of a copy: `/terminal`, or `/` when there is none.
     pub(super) fn from(&self) -> Box<str> {
         format!("/{}", self.terminal).into()
+    }
+
+    /// Gives out bytes to be written.
+    pub(super) fn send(
+        &mut self,
+        conn: ConnId,
+        parts: impl IntoIterator<Item = Bytes>,
+        out: &mut Outbox,
+    ) {
+        for bytes in parts {
+            if !bytes.is_empty() {
+                self.sent += bytes.len() as u64;
+                out.push(Effect::Send { conn, bytes });
+            }
+        }
     }
 
     /// Bytes that were written before a move left some unwritten.
@@ -198,7 +216,7 @@ impl Session {
                 cursors.iter().any(|(queue, from)| **queue == *device && *from <= seq)
             }
         };
-        unread || self.flying.values().any(|p| p.seq == seq && *p.device == *device)
+        unread || self.flying.iter().any(|p| p.seq == seq && *p.device == *device)
     }
 }
 
@@ -216,4 +234,4 @@ impl std::fmt::Display for Session {
 }
 
 /// Connections by number.
-pub(super) type Sessions = HashMap<ConnId, Box<Session>>;
+pub(super) type Sessions = Table<ConnId, Box<Session>>;

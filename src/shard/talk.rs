@@ -1,6 +1,7 @@
 //! What is said to the station itself: contents and commands, each answered.
 
 use serde_json::{Map, Value, json};
+use smallvec::smallvec;
 
 use super::effect::Outbox;
 use super::federation::NO_CONN;
@@ -130,7 +131,7 @@ impl Shard {
             group: message.group().map(|g| g.as_str().to_owned()).filter(|_| !message.is_plain()),
             introduce: broadcast || message.is_plain(),
             wrap: Wrap::Apart,
-            slots: vec![Vec::new()],
+            slots: smallvec![Vec::new()],
             left: 1,
             sink,
             after: After::Nothing,

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use smallvec::SmallVec;
 
 use super::Shard;
 use super::census::Census;
@@ -30,7 +31,7 @@ pub(super) struct Reply {
     /// Attach the station's meta and visa.
     pub(super) introduce: bool,
     pub(super) wrap: Wrap,
-    pub(super) slots: Vec<Vec<Map<String, Value>>>,
+    pub(super) slots: SmallVec<[Vec<Map<String, Value>>; 1]>,
     pub(super) left: usize,
     pub(super) sink: Sink,
     pub(super) after: After,

@@ -1,6 +1,5 @@
 //! What the owner shard knows of one user: account, sessions, queues.
 
-use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,6 +11,7 @@ use super::lists::Listed;
 use super::papers::Papers;
 use super::rate::Bucket;
 use super::session::ANY_DEVICE;
+use crate::base::table::Set;
 use crate::crypto::identity::Proven;
 use crate::proto::content::seconds;
 use crate::proto::document::Document;
@@ -65,7 +65,7 @@ pub(super) struct Queue {
     /// Acknowledged by one session while another still has to get it: place and length.
     pub(super) deferred: Vec<(u64, usize)>,
     /// Acknowledged, but perhaps still in the store: a page that is read now may show them.
-    gone: HashSet<u64>,
+    gone: Set<u64>,
     /// The store was seen to have nothing before this place.
     empty_before: u64,
     /// Those of `gone` that the store has deleted while a page was being read.
@@ -230,7 +230,7 @@ impl Queue {
             asked_seq: 0,
             stored_seq: 0,
             deferred: Vec::new(),
-            gone: HashSet::new(),
+            gone: Set::default(),
             empty_before: 1,
             deleted: Vec::new(),
             pages_asked: 0,

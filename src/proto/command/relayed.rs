@@ -5,14 +5,19 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use super::Stamp;
+use crate::base::time::Seconds;
 use crate::proto::content::kind;
 use crate::proto::message::{Field, ReliableMessage};
+use crate::proto::splice::{needs_escape, quoted};
+
+/// What the names of its members and the signs between them take at most.
+const NAMES_BYTES: usize = 72;
 
 /// What a receipt repeats of a message: the envelope as it came and the signature, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// An object.
-    text: Box<str>,
+    text: String,
     /// Where its first members' values are.
     sender: Range<usize>,
     receiver: Range<usize>,
@@ -22,7 +27,10 @@ pub struct Origin {
 impl Origin {
     /// Of a message that came.
     pub fn of(message: &ReliableMessage) -> Self {
-        let mut text = String::with_capacity(384);
+        let fields = [Field::Time, Field::Type, Field::Group, Field::Signature];
+        let values = fields.iter().filter_map(|field| message.member_text(*field)).map(str::len);
+        let ids = message.sender().as_str().len() + message.receiver().as_str().len();
+        let mut text = String::with_capacity(NAMES_BYTES + ids + values.sum::<usize>());
         let sender = member(&mut text, "{\"sender\":", message.sender().as_str());
         let receiver = member(&mut text, ",\"receiver\":", message.receiver().as_str());
         for (field, name) in [
@@ -40,7 +48,7 @@ impl Origin {
         text.push_str(message.member_text(Field::Signature).unwrap_or("\"\""));
         let signature = from..text.len();
         text.push('}');
-        Self { text: text.into(), sender, receiver, signature }
+        Self { text, sender, receiver, signature }
     }
 
     /// The object.
@@ -83,9 +91,9 @@ pub fn write_receipt(
     group: Option<&str>,
     origin: &Origin,
 ) {
-    let (kind, Stamp { sn, time }) = (kind::COMMAND, stamp);
+    let (kind, sn, time) = (kind::COMMAND, stamp.sn, Seconds(stamp.time));
     // Writing to memory cannot fail.
-    let _ = write!(out, "{{\"type\":{kind},\"sn\":{sn},\"time\":{time:.6}");
+    let _ = write!(out, "{{\"type\":{kind},\"sn\":{sn},\"time\":{time}");
     out.push_str(",\"command\":\"receipt\",\"cmd\":\"receipt\",\"text\":\"");
     out.push_str(news.text());
     out.push('"');
@@ -112,21 +120,21 @@ pub fn write_receipt(
 
 /// Appends the beginning of an array; `]}` ends it.
 pub fn write_array_head(out: &mut String, stamp: Stamp) {
-    let (kind, Stamp { sn, time }) = (kind::ARRAY, stamp);
-    let _ = write!(out, "{{\"type\":{kind},\"sn\":{sn},\"time\":{time:.6},\"contents\":[");
+    let (kind, sn, time) = (kind::ARRAY, stamp.sn, Seconds(stamp.time));
+    let _ = write!(out, "{{\"type\":{kind},\"sn\":{sn},\"time\":{time},\"contents\":[");
 }
 
 /// Appends a name as it is given and a text in quotes; where the value stands.
 fn member(out: &mut String, name: &str, value: &str) -> Range<usize> {
     out.push_str(name);
     let from = out.len();
-    match value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
-        true => {
+    match needs_escape(value) {
+        false => {
             out.push('"');
             out.push_str(value);
             out.push('"');
         }
-        false => out.push_str(&crate::proto::splice::quoted(value)),
+        true => out.push_str(&quoted(value)),
     }
     from..out.len()
 }
