@@ -20,8 +20,8 @@ use super::sys;
 use super::tls::Tls;
 use super::tls::session::{FIRST_BYTE, Session, advance};
 
-/// Slices handed to the kernel in one call; more than that many small frames go in the next.
-const SLICES_MAX: usize = 256;
+/// Slices handed to the kernel in one call: the heads and bodies of some thirty messages.
+const SLICES_MAX: usize = 64;
 
 /// Bytes that may wait to be written to one peer before nothing more is read from it. Mail is
 /// bounded by itself; these are mostly answers to what the peer keeps asking.
@@ -293,9 +293,11 @@ impl Socket {
             if queue.is_empty() {
                 break;
             }
-            let slices: Vec<IoSlice<'_>> =
-                queue.iter().take(SLICES_MAX).map(|bytes| IoSlice::new(bytes)).collect();
-            match sys::send(&stream, &slices) {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            for (slice, bytes) in slices.iter_mut().zip(queue.iter()) {
+                *slice = IoSlice::new(bytes);
+            }
+            match sys::send(&stream, slices.get(..queue.len()).unwrap_or(&slices)) {
                 Ok(count) => {
                     self.count_written(count);
                     advance(&mut queue, count);
