@@ -7,7 +7,7 @@ use std::io::{IoSlice, Read, Write};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 
 /// The first byte of a TLS connection: a record with a handshake in it. No framing begins so.
 pub(crate) const FIRST_BYTE: u8 = 0x16;
@@ -24,7 +24,7 @@ const RECORD_BYTES_MAX: u64 = 16 << 10;
 
 /// One connection's TLS. Goes with it from shard to shard.
 pub struct Session {
-    connection: ServerConnection,
+    connection: Connection,
     /// What is to be encrypted.
     plain: VecDeque<Bytes>,
     /// Bytes of plaintext encrypted since the connection was opened.
@@ -55,30 +55,42 @@ impl fmt::Debug for Session {
 impl Session {
     /// A connection just accepted. Errors: a configuration without a version or a key.
     pub fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        let mut connection = ServerConnection::new(config)?;
+        Ok(Self::over(ServerConnection::new(config)?.into()))
+    }
+
+    /// A connection that was dialled, at any stage.
+    pub fn dialed(connection: ClientConnection) -> Self {
+        Self::over(connection.into())
+    }
+
+    fn over(mut connection: Connection) -> Self {
         connection.set_buffer_limit(Some(SEAL_BYTES_MAX));
-        Ok(Self {
+        Self {
             connection,
             plain: VecDeque::new(),
             sealed: 0,
             arrived: 0,
             ended: false,
             farewell: false,
-        })
+        }
     }
 
     /// Takes what was read from the socket; what the peer says with it, often nothing. After an
     /// error there is still an alert to be sent.
     pub fn open(&mut self, mut read: &[u8]) -> std::io::Result<Bytes> {
         let mut opened = Vec::new();
-        while !read.is_empty() && !self.ended {
-            self.connection.read_tls(&mut read)?;
+        // First what a handshake elsewhere may have read beyond its end.
+        while !self.ended {
             let state = self.connection.process_new_packets().map_err(std::io::Error::other)?;
             let (from, count) = (opened.len(), state.plaintext_bytes_to_read());
             opened.reserve_exact(count);
             opened.resize(from + count, 0);
             self.connection.reader().read_exact(opened.get_mut(from..).unwrap_or_default())?;
             self.ended = state.peer_has_closed();
+            if read.is_empty() {
+                break;
+            }
+            self.connection.read_tls(&mut read)?;
         }
         Ok(opened.into())
     }
