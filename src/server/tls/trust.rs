@@ -123,7 +123,11 @@ fn explained(error: &io::Error) -> io::Error {
         None if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
             format!("it hangs up when TLS begins; {PLAIN}")
         }
-        None => return io::Error::new(error.kind(), format!("no TLS: {error}")),
+        // A station without TLS takes the greeting for the beginning of something long.
+        None if error.kind() == ErrorKind::TimedOut => {
+            format!("{error} when TLS begins; {PLAIN}")
+        }
+        None => error.to_string(),
     };
     io::Error::other(said)
 }
