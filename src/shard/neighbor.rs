@@ -413,7 +413,7 @@ impl Shard {
                 if let Some(link) = link {
                     link.failures = 0;
                     let to = link.to.clone();
-                    tracing::info!(%sender, host = to.host, port = to.port, "neighbour reached");
+                    tracing::info!(%sender, to.host, to.port, to.tls, "neighbour reached");
                     self.tell_all(to.host, to.port, &sender, true, out);
                 }
                 self.log_in(question.conn, question.message);
