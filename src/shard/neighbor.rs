@@ -412,9 +412,9 @@ impl Shard {
                 let link = id.and_then(|id| self.neighbors.links.get_mut(&id));
                 if let Some(link) = link {
                     link.failures = 0;
-                    let to = link.to.clone();
-                    tracing::info!(%sender, to.host, to.port, to.tls, "neighbour reached");
-                    self.tell_all(to.host, to.port, &sender, true, out);
+                    let Neighbor { host, port, tls, .. } = link.to.clone();
+                    tracing::info!(%sender, host, port, tls, "neighbour reached");
+                    self.tell_all(host, port, &sender, true, out);
                 }
                 self.log_in(question.conn, question.message);
                 if let Some(reply) = self.replies.get_mut(&question.ticket) {

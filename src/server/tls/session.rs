@@ -193,14 +193,16 @@ mod tests {
 
     use super::*;
 
-    /// A client and a session that have greeted each other.
-    fn pair() -> (ClientConnection, Session) {
+    /// A client and a session that have not said anything yet.
+    fn strangers(
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> (ClientConnection, Session) {
         let made = rcgen::generate_simple_self_signed(["here".to_owned()]).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let client = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&[version])
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
@@ -212,8 +214,13 @@ mod tests {
             .with_single_cert(vec![made.cert.der().clone()], key)
             .unwrap();
         let name = ServerName::try_from("here").unwrap();
-        let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
-        let mut session = Session::new(Arc::new(server)).unwrap();
+        let client = ClientConnection::new(Arc::new(client), name).unwrap();
+        (client, Session::new(Arc::new(server)).unwrap())
+    }
+
+    /// A client and a session that have greeted each other.
+    fn pair() -> (ClientConnection, Session) {
+        let (mut client, mut session) = strangers(&rustls::version::TLS13);
         while client.wants_write() || session.wants_write() {
             let (mut there, mut back) = (Vec::new(), VecDeque::new());
             client.write_tls(&mut there).unwrap();
@@ -262,6 +269,34 @@ mod tests {
             assert_eq!(session.is_settled(arrived), missing == 0);
         }
         assert_eq!(read, 80_101);
+    }
+
+    #[test]
+    fn what_a_dialler_read_beyond_the_greeting_is_heard() {
+        // There the server's word is the last one, and more may come with it.
+        let (mut client, mut server) = strangers(&rustls::version::TLS12);
+        server.push(Bytes::from_static(b"hello"));
+        while client.is_handshaking() {
+            let (mut there, mut back) = (Vec::new(), VecDeque::new());
+            client.write_tls(&mut there).unwrap();
+            server.open(&there).unwrap();
+            while server.seal(false, &mut back).records > 0 {}
+            let back: Vec<u8> = back.into_iter().flatten().collect();
+            let mut back = back.as_slice();
+            while !back.is_empty() {
+                client.read_tls(&mut back).unwrap();
+            }
+            client.process_new_packets().unwrap();
+        }
+        let mut dialer = Session::dialed(client);
+        assert_eq!(dialer.open(&[]).unwrap(), "hello");
+        // And both ways from there.
+        dialer.push(Bytes::from_static(b"you too"));
+        let mut there = VecDeque::new();
+        dialer.seal(true, &mut there);
+        let there: Vec<u8> = there.into_iter().flatten().collect();
+        assert_eq!(server.open(&there).unwrap(), "you too");
+        assert!(server.has_ended());
     }
 
     #[test]

@@ -13,6 +13,9 @@ use rustls::{CertificateError, ClientConfig, ClientConnection, Error, RootCertSt
 
 use super::{TlsError, read_file};
 
+/// Letters of what is wrong with a certificate: it may be for thousands of names.
+const FAULT_SHOWN_MAX: usize = 300;
+
 /// The setting that names the file.
 const KEY: &str = "neighbors.ca";
 
@@ -114,7 +117,10 @@ fn fault(ca: Option<&Path>, wrong: impl Into<String>, right: &'static str) -> Tl
 /// Why there is no TLS with a server, and whose it is to mend.
 fn explained(error: &io::Error) -> io::Error {
     let said = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        Some(Error::InvalidCertificate(fault)) => format!("{fault}; {}", remedy(fault)),
+        Some(Error::InvalidCertificate(fault)) => {
+            let names: String = fault.to_string().chars().take(FAULT_SHOWN_MAX).collect();
+            format!("{names}; {}", remedy(fault))
+        }
         Some(Error::InvalidMessage(_)) => format!("it answers without TLS; {PLAIN}"),
         Some(Error::AlertReceived(alert)) => {
             format!("it refuses TLS ({alert:?}); its operator finds out why")
@@ -235,6 +241,12 @@ mod tests {
         let elsewhere = said(|c| *c = CertificateParams::new(["there".to_owned()]).unwrap(), true);
         assert!(elsewhere.contains("\"here\""), "{elsewhere}");
         assert!(elsewhere.contains("a host that its certificate is for"), "{elsewhere}");
+        let crowd = |c: &mut CertificateParams| {
+            let names = (0..500).map(|n| format!("{n}.example"));
+            *c = CertificateParams::new(names.collect::<Vec<_>>()).unwrap();
+        };
+        let crowd = said(crowd, true);
+        assert!(crowd.len() < 500 && crowd.contains("a host that its"), "{crowd}");
         let stranger = said(none, false);
         assert!(stranger.contains("let neighbors.ca name"), "{stranger}");
         let old = said(|c| c.not_after = date_time_ymd(2020, 1, 1), true);
