@@ -429,6 +429,52 @@ const SETTINGS: &[Case] = &[
         "n.json (a.toml:2:1): number 1: this station",
         "take it out",
     ),
+    case(
+        Trouble::NeighborsBroken,
+        Make::Do(|place| {
+            place.write("n.json", "[{\"host\": \"a\", \"port\": 1, \"tls\": \"on\"}]");
+            place.write("a.toml", "[neighbors]\noutput = \"n.json\"\n");
+            (None, flags(&["--config=a.toml", "--data-dir=data", "--port=0"]))
+        }),
+        "n.json (a.toml:2:1): number 1: tls is not true or false",
+        "as `stations` of an object",
+    ),
+    case(
+        Trouble::ConfigValue,
+        Make::Toml("[neighbors]\nlist = [{ host = \"wss://a/\", tls = true }]\n"),
+        "a.toml:2:1: neighbors.list: tls = true, and no certificate can be for \"wss://a/\"",
+        "by itself",
+    ),
+    case(
+        Trouble::NeighborsSource,
+        Make::Toml("[neighbors]\nsource = \"ftp://example.com/stations.json\"\n"),
+        "neighbors.source (a.toml:2:1): not an http: or https: URL: ftp://example.com/",
+        "let neighbors.source be",
+    ),
+    case(
+        Trouble::NeighborsTrust,
+        Make::Toml("[neighbors]\nca = \"none.pem\"\nlist = [{ host = \"a\", tls = true }]\n"),
+        "neighbors.ca: none.pem: cannot be read",
+        "name a PEM file",
+    ),
+    case(
+        Trouble::NeighborsTrust,
+        Make::Toml("[neighbors]\nca = \"a.toml\"\nsource = \"https://example.com/\"\n"),
+        "neighbors.ca: a.toml: no certificate in it",
+        "root certificates as PEM",
+    ),
+    case(
+        Trouble::NeighborsCaIdle,
+        Make::Do(|place| {
+            let made = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
+            place.write("ca.pem", made.cert.pem());
+            let list = "list = [{ host = \"a\" }]";
+            place.write("a.toml", format!("[neighbors]\n{list}\nca = \"ca.pem\"\n"));
+            (None, flags(&["--config=a.toml", "--data-dir=data", "--port=0"]))
+        }),
+        "neighbors.ca (a.toml:3:1) checks nobody",
+        "`tls = true`",
+    ),
 ];
 
 /// Folders, the store, and the identity in them.

@@ -181,6 +181,7 @@ impl World {
                 id: (other < 2).then(|| account.id().clone()),
                 host: other.to_string(),
                 port: 1,
+                tls: false,
             })
             .collect();
         list.into()

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
 
-use dim::server::config::{Args, Config, Loaded};
+use dim::server::config::{Args, Config, Loaded, Neighbors};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 
@@ -41,7 +41,8 @@ fn load(path: &Path, args: Args) -> Option<Loaded> {
 fn placed(mut config: Config, place: &Path) -> Config {
     config.data_dir = place.join(config.data_dir);
     let Config { tls, neighbors, log, .. } = &mut config;
-    for path in [&mut tls.certificate, &mut tls.key, &mut neighbors.output, &mut log.dir] {
+    let Neighbors { output, ca, .. } = neighbors;
+    for path in [&mut tls.certificate, &mut tls.key, output, ca, &mut log.dir] {
         *path = path.take().map(|path| place.join(path));
     }
     config

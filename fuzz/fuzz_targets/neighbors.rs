@@ -2,6 +2,7 @@
 //! JSON, and a list of ours is taken whole.
 #![no_main]
 
+use dim::server::config::Listed;
 use dim::server::neighbors::{body_of, stations};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
@@ -20,6 +21,7 @@ fn list(bytes: &[u8]) {
         let same = |other: &Value| {
             other["host"] == *station.host
                 && other["port"] == station.port
+                && other.get("tls").map_or(!station.tls, |tls| *tls == station.tls)
                 && (station.id.is_empty()
                     || ["did", "ID", "id"].iter().any(|name| other[name] == *station.id))
         };
@@ -27,7 +29,9 @@ fn list(bytes: &[u8]) {
     }
     let ours: Vec<Value> = taken
         .iter()
-        .map(|station| json!({"did": station.id, "host": station.host, "port": station.port}))
+        .map(|Listed { id, host, port, tls }| {
+            json!({"did": id, "host": host, "port": port, "tls": tls})
+        })
         .collect();
     for form in [json!(ours), json!({"stations": ours})] {
         assert_eq!(stations(form.to_string().as_bytes()).as_ref(), Some(&taken));

@@ -270,6 +270,7 @@ impl Run {
             id: named.then(|| person(n).id().clone()),
             host: n.to_string(),
             port: 9394,
+            tls: n == 4,
         });
         let list: Arc<[Neighbor]> = listed.collect();
         for index in 0..SHARDS {

@@ -21,7 +21,10 @@ use super::{Refusal, say};
 use crate::base::time::Now;
 use crate::client::bridge::{Bridge, Effect, INNER, Input, LinkNo, Place};
 use crate::server::config::{self, Config};
-use crate::server::neighbors::{Own, Roster, connect};
+use crate::server::dial::{Reached, reach};
+use crate::server::neighbors::{Own, Roster};
+use crate::server::tls::session::Session;
+use crate::server::tls::trust::Trust;
 use crate::server::{identity, log};
 
 /// Bytes of one read.
@@ -38,13 +41,65 @@ pub(super) struct BridgeArgs {
 /// What other threads have to say.
 enum Told {
     Neighbors(Vec<Place>),
-    Dialed(LinkNo, Option<TcpStream>),
+    Dialed(LinkNo, Option<Reached>),
 }
 
 /// A connection, and what is still to be written to it.
 struct Socket {
     stream: TcpStream,
+    tls: Option<Box<Session>>,
+    /// With TLS: records.
     rest: VecDeque<Bytes>,
+}
+
+impl Socket {
+    fn push(&mut self, bytes: Bytes) {
+        match &mut self.tls {
+            Some(tls) => tls.push(bytes),
+            None => self.rest.push_back(bytes),
+        }
+    }
+
+    fn wants_write(&self) -> bool {
+        !self.rest.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    /// What the peer says; empty when it says nothing for now. Errors: it is over.
+    fn read(&mut self) -> std::io::Result<Bytes> {
+        let mut bytes = vec![0; READ_BYTES];
+        let count = match self.stream.read(&mut bytes) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(count) => count,
+            Err(error) if is_patience(&error) => return Ok(Bytes::new()),
+            Err(error) => return Err(error),
+        };
+        bytes.truncate(count);
+        match &mut self.tls {
+            None => Ok(bytes.into()),
+            Some(tls) => match tls.open(&bytes)? {
+                nothing if nothing.is_empty() && tls.has_ended() => {
+                    Err(ErrorKind::UnexpectedEof.into())
+                }
+                said => Ok(said),
+            },
+        }
+    }
+
+    /// Writes as much as the kernel takes.
+    fn write(&mut self) {
+        loop {
+            if let Some(tls) = self.tls.as_mut().filter(|_| self.rest.is_empty()) {
+                tls.seal(false, &mut self.rest);
+            }
+            let Some(bytes) = self.rest.front_mut() else { return };
+            match self.stream.write(bytes) {
+                Ok(count) if count == bytes.len() => drop(self.rest.pop_front()),
+                Ok(count) => bytes.advance(count),
+                // What is wrong with it, the next read tells.
+                Err(_) => return,
+            }
+        }
+    }
 }
 
 struct Shell {
@@ -53,6 +108,7 @@ struct Shell {
     told: Receiver<Told>,
     tell: Sender<Told>,
     wake: Arc<UnixStream>,
+    trust: Arc<Trust>,
     begun: Instant,
 }
 
@@ -75,18 +131,21 @@ pub(super) fn bridge(args: BridgeArgs) -> Result<(), Refusal> {
         host if host.is_unspecified() => "127.0.0.1".to_owned(),
         host => host.to_string(),
     };
-    let inner = Place { id: Some(id.clone()), host: host.clone(), port: config.listen.port };
+    let port = config.listen.port;
+    let inner = Place { id: Some(id.clone()), host: host.clone(), port, tls: false };
     let mut seed = [0; 8];
     aws_lc_rs::rand::fill(&mut seed).map_err(|_| Refusal::here("no randomness"))?;
     let (tell, told) = channel();
     let wake = Arc::new(wake);
     let (from, bell) = (tell.clone(), wake.clone());
-    let own = Own { id: id.clone(), places: vec![(host, config.listen.port)] };
-    let roster = Roster::start(own, config.neighbors, move |list| {
+    let own = Own { id: id.clone(), places: vec![(host, port)] };
+    let trust = Arc::new(Trust::new(config.neighbors.ca.clone()));
+    let roster = Roster::start(own, config.neighbors, trust.clone(), move |list| {
         let place = |n: &crate::shard::neighbor::Neighbor| Place {
             id: n.id.clone(),
             host: n.host.clone(),
             port: n.port,
+            tls: n.tls,
         };
         // If nobody listens, the bridge is stopping.
         let _ = from.send(Told::Neighbors(list.iter().map(place).collect()));
@@ -96,7 +155,8 @@ pub(super) fn bridge(args: BridgeArgs) -> Result<(), Refusal> {
     say(format_args!("bridge   {id}"));
     let bridge = Bridge::new(account, inner, u64::from_ne_bytes(seed));
     let sockets = HashMap::new();
-    let mut shell = Shell { bridge, sockets, told, tell, wake, begun: Instant::now() };
+    let begun = Instant::now();
+    let mut shell = Shell { bridge, sockets, told, tell, wake, trust, begun };
     while !stop.load(Ordering::Relaxed) {
         if again.swap(false, Ordering::Relaxed) {
             match Config::load(&args) {
@@ -133,7 +193,7 @@ impl Shell {
         let mut places = Vec::with_capacity(self.sockets.len());
         let mut fds = vec![PollFd::new(woken, PollFlags::IN)];
         for (no, socket) in &self.sockets {
-            let out = if socket.rest.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            let out = if socket.wants_write() { PollFlags::OUT } else { PollFlags::empty() };
             fds.push(PollFd::new(&socket.stream, PollFlags::IN | out));
             places.push(*no);
         }
@@ -148,8 +208,8 @@ impl Shell {
         while let Ok(told) = self.told.try_recv() {
             match told {
                 Told::Neighbors(list) => self.handle(Input::Neighbors(list)),
-                Told::Dialed(no, Some(stream)) => {
-                    self.sockets.insert(no, Socket { stream, rest: VecDeque::new() });
+                Told::Dialed(no, Some(Reached { stream, tls, .. })) => {
+                    self.sockets.insert(no, Socket { stream, tls, rest: VecDeque::new() });
                     self.handle(Input::Connected(no));
                 }
                 Told::Dialed(no, None) => self.handle(Input::Closed(no)),
@@ -165,14 +225,10 @@ impl Shell {
     fn serve(&mut self, no: LinkNo) {
         self.write(no);
         let Some(socket) = self.sockets.get_mut(&no) else { return };
-        let mut bytes = vec![0; READ_BYTES];
-        match socket.stream.read(&mut bytes) {
-            Ok(count @ 1..) => {
-                bytes.truncate(count);
-                self.handle(Input::Received(no, bytes.into()));
-            }
-            Err(error) if is_patience(&error) => {}
-            Ok(_) | Err(_) => self.lose(no),
+        match socket.read() {
+            Ok(bytes) if bytes.is_empty() => {}
+            Ok(bytes) => self.handle(Input::Received(no, bytes)),
+            Err(_) => self.lose(no),
         }
     }
 
@@ -188,10 +244,10 @@ impl Shell {
         let mut written = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Dial(no, host, port) => self.dial(no, host, port),
+                Effect::Dial(no, place) => self.dial(no, place),
                 Effect::Write(no, bytes) => {
                     if let Some(socket) = self.sockets.get_mut(&no) {
-                        socket.rest.push_back(bytes);
+                        socket.push(bytes);
                         written.push(no);
                     }
                 }
@@ -205,30 +261,21 @@ impl Shell {
     }
 
     fn write(&mut self, no: LinkNo) {
-        let Some(Socket { stream, rest }) = self.sockets.get_mut(&no) else { return };
-        while let Some(bytes) = rest.front_mut() {
-            match stream.write(bytes) {
-                Ok(count) if count == bytes.len() => drop(rest.pop_front()),
-                Ok(count) => bytes.advance(count),
-                // What is wrong with it, the next read tells.
-                Err(_) => return,
-            }
+        if let Some(socket) = self.sockets.get_mut(&no) {
+            socket.write();
         }
     }
 
-    fn dial(&self, no: LinkNo, host: String, port: u16) {
+    fn dial(&self, no: LinkNo, Place { host, port, tls, .. }: Place) {
+        let trust = tls.then(|| self.trust.clone());
         let (tell, wake) = (self.tell.clone(), self.wake.clone());
         let dialing = std::thread::Builder::new().name("dim-dial".into()).spawn(move || {
-            let stream = connect(&host, port).and_then(|(stream, _)| {
-                stream.set_nodelay(true)?;
-                stream.set_nonblocking(true)?;
-                Ok(stream)
-            });
-            if let (Err(error), INNER) = (&stream, no) {
+            let reached = reach(&host, port, trust.as_deref());
+            if let (Err(error), INNER) = (&reached, no) {
                 tracing::warn!(host, port, %error, "the own station is not reached");
             }
             // If nobody listens, the bridge is stopping.
-            let _ = tell.send(Told::Dialed(no, stream.ok()));
+            let _ = tell.send(Told::Dialed(no, reached.ok()));
             ring(&wake);
         });
         if dialing.is_err() {

@@ -52,6 +52,8 @@ pub struct Place {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// Whether it is dialled under TLS.
+    pub tls: bool,
 }
 
 /// A connection's place among the others; [`INNER`] is the own station's.
@@ -77,8 +79,8 @@ pub enum Input {
 /// What is to be done, in this order.
 #[derive(Debug)]
 pub enum Effect {
-    /// Connect, and say [`Input::Connected`] or [`Input::Closed`].
-    Dial(LinkNo, String, u16),
+    /// Connect with the place, and say [`Input::Connected`] or [`Input::Closed`].
+    Dial(LinkNo, Place),
     /// Write these bytes.
     Write(LinkNo, Bytes),
     /// Close; nothing of it is of interest any more.
@@ -472,7 +474,7 @@ impl Bridge {
         match &mut link.state {
             State::Due(at) if *at <= now.mono_ms => {
                 link.state = State::Dialing;
-                out.push(Effect::Dial(no, link.place.host.clone(), link.place.port));
+                out.push(Effect::Dial(no, link.place.clone()));
             }
             State::Due(_) | State::Dialing => {}
             State::Open(open) => {

@@ -301,19 +301,23 @@ pub enum LoginMessages {
 pub struct Neighbors {
     /// Stations that are neighbours whatever a source says. Default: none.
     pub list: Vec<Listed>,
-    /// URL of the list of stations. Default, or empty: none.
+    /// URL of the list of stations, `http:` or `https:`. Default, or empty: none.
     #[serde(with = "empty_is_none")]
     pub source: Option<String>,
     /// File that the list is saved to, and read from without a source. Default, or empty: none.
     #[serde(with = "empty_is_none")]
     pub output: Option<PathBuf>,
+    /// Certificates, as PEM, that stations under TLS and an `https:` source are checked by, and by
+    /// no others. Default, or empty: those that the machine trusts.
+    #[serde(with = "empty_is_none")]
+    pub ca: Option<PathBuf>,
     /// Whether the station itself dials them. Default true; if not, `dims bridge` does.
     pub links: bool,
 }
 
 impl Default for Neighbors {
     fn default() -> Self {
-        Self { list: Vec::new(), source: None, output: None, links: true }
+        Self { list: Vec::new(), source: None, output: None, ca: None, links: true }
     }
 }
 
@@ -329,6 +333,9 @@ pub struct Listed {
     /// TCP port. Default 9394.
     #[serde(default = "common_port")]
     pub port: u16,
+    /// Whether it is dialled under TLS; its certificate has to be for `host`. Default false.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 const fn common_port() -> u16 {

@@ -138,6 +138,11 @@ impl Socket {
         }
     }
 
+    /// A connection that was made from here.
+    pub(super) fn dialed(stream: TcpStream, tls: Option<Box<Session>>) -> Self {
+        Self { tls: RefCell::new(tls), ..Self::new(stream, None, None) }
+    }
+
     /// A connection that comes from another shard, where the kernel took `written` bytes of it.
     pub(super) fn adopt(luggage: Luggage, written: u64) -> Self {
         let Luggage { socket, unwritten, tls, permit } = luggage;

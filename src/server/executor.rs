@@ -15,9 +15,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use glommio::net::TcpStream;
 
 use super::connection::{Flushed, Heard, Opening, PAUSED_BY_SHARD, PAUSED_CONGESTED, Socket};
+use super::dial::Reached;
 use super::listen::Permit;
 use super::mesh::{Connection, Letter, Mailbox, ticket};
 use super::tls::Tls;
+use super::tls::trust::Trust;
 use super::{neighbors, sys};
 use crate::base::table::Table;
 use crate::base::time::Now;
@@ -52,6 +54,7 @@ pub(super) struct Job {
     pub(super) mailboxes: Vec<Arc<Mailbox<Letter>>>,
     pub(super) store: Arc<Writer>,
     pub(super) tls: Option<Arc<Tls>>,
+    pub(super) trust: Arc<Trust>,
 }
 
 /// A shard and everything its thread does for it.
@@ -70,6 +73,7 @@ struct Host {
     letters: RefCell<Vec<Vec<Letter>>>,
     store: Arc<Writer>,
     tls: Option<Arc<Tls>>,
+    trust: Arc<Trust>,
     ops: RefCell<Vec<(u16, u64, StoreOp)>>,
     stopped: Cell<bool>,
     outbox: RefCell<Outbox>,
@@ -104,6 +108,7 @@ pub(super) async fn run(job: Job, ready: impl FnOnce()) {
         mailboxes: job.mailboxes,
         store: job.store,
         tls: job.tls,
+        trust: job.trust,
         ops: RefCell::new(Vec::new()),
         stopped: Cell::new(false),
         outbox: RefCell::new(Vec::new()),
@@ -163,14 +168,16 @@ impl Host {
     }
 
     /// Connects to a neighbour on a thread of its own, since looking up a name waits.
-    fn dial(&self, link: LinkId, host: String, port: u16) {
+    fn dial(&self, link: LinkId, host: String, port: u16, tls: bool) {
         if let Some(mailbox) = self.mailboxes.get(usize::from(self.index.0)) {
-            neighbors::dial(mailbox.clone(), link, host, port);
+            let trust = tls.then(|| self.trust.clone());
+            neighbors::dial(mailbox.clone(), link, host, port, trust);
         }
     }
 
     /// A connection that a neighbour took.
-    fn dialed(self: &Rc<Self>, link: LinkId, stream: TcpStream, peer: SocketAddr) {
+    fn dialed(self: &Rc<Self>, link: LinkId, reached: Reached) {
+        let Reached { stream, peer, tls } = reached;
         let conn = ConnId(self.last_conn.get() + 1);
         self.last_conn.set(conn.0);
         let mut secret = [0; 32];
@@ -178,7 +185,8 @@ impl Host {
             tracing::error!("no random bytes from the system");
             return self.input(Input::NotDialed { link });
         }
-        self.clone().attach(conn, Rc::new(Socket::new(stream, None, None)));
+        let socket = Socket::dialed(sys::adopt(stream.into()), tls);
+        self.clone().attach(conn, Rc::new(socket));
         self.input(Input::Dialed { link, conn, peer, secret });
     }
 
@@ -292,7 +300,7 @@ impl Host {
             Effect::Resume { conn } => self.pause(conn, false),
             Effect::Close { conn, why } => self.close(conn, why),
             Effect::Move { conn, to, session } => self.move_away(conn, to, session),
-            Effect::Dial { link, host, port } => self.dial(link, host, port),
+            Effect::Dial { link, host, port, tls } => self.dial(link, host, port, tls),
             Effect::Forward { to, parcel } => self.letter(to, Letter::Parcel(parcel)),
             Effect::Store { ticket, op } => {
                 self.ops.borrow_mut().push((self.index.0, ticket.0, op));
@@ -401,10 +409,8 @@ impl Host {
                     self.input(Input::Adopted { conn, session });
                 }
                 Letter::Neighbors(list) => self.input(Input::Neighbors(list)),
-                Letter::Dialed { link, socket: None } => self.input(Input::NotDialed { link }),
-                Letter::Dialed { link, socket: Some((socket, peer)) } => {
-                    self.dialed(link, sys::adopt(socket), peer);
-                }
+                Letter::Dialed { link, reached: None } => self.input(Input::NotDialed { link }),
+                Letter::Dialed { link, reached: Some(reached) } => self.dialed(link, reached),
                 Letter::Accepted { socket, peer, permit, plain } => {
                     self.open(sys::adopt(socket), peer, permit, plain);
                 }

@@ -14,6 +14,7 @@ use atomic_waker::AtomicWaker;
 use crossbeam_queue::ArrayQueue;
 
 use super::connection::Luggage;
+use super::dial::Reached;
 use super::listen::Permit;
 use crate::proto::directory::Ans;
 use crate::shard::Policy;
@@ -39,10 +40,10 @@ pub(super) enum Letter {
     Parcel(Parcel),
     /// Other stations, in place of those of before.
     Neighbors(Arc<[Neighbor]>),
-    /// A neighbour was dialled: its socket, if it took the connection.
+    /// A neighbour was dialled: its connection, if it took one.
     Dialed {
         link: LinkId,
-        socket: Option<(OwnedFd, SocketAddr)>,
+        reached: Option<Reached>,
     },
     Connection(Box<Connection>),
     Answers(Vec<(u64, StoreAnswer)>),

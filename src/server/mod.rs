@@ -6,6 +6,7 @@
 
 pub mod config;
 mod connection;
+pub(crate) mod dial;
 mod executor;
 pub mod identity;
 pub(crate) mod ini;

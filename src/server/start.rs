@@ -32,6 +32,7 @@ use super::neighbors::{Own, Roster};
 use super::notify::{self, Watchdog};
 use super::probe::{self, Probe};
 use super::reload::Settings;
+use super::tls::trust::Trust;
 use super::tls::{Tls, TlsError};
 use crate::client::account::Account;
 use crate::client::folder::{Fault, FolderError};
@@ -142,6 +143,7 @@ pub fn run(args: Args, loaded: Loaded) -> Result<(), StartError> {
         .map_err(|error| StartError::Thread(error.to_string()))?;
     let ans = Arc::new(ans(&config)?);
     let tls = tls(&config)?;
+    let trust = Arc::new(Trust::new(config.neighbors.ca.clone()));
     let _folder = own_folder(&config)?;
     let rocks = Arc::new(open_store(&config).map_err(StartError::Store)?);
     let listener = listen(config.listen.address())?;
@@ -154,12 +156,12 @@ pub fn run(args: Args, loaded: Loaded) -> Result<(), StartError> {
     let account = identity(&config, address).map_err(StartError::Identity)?;
     let station = Arc::new(station(&account));
     let own = Own { id: station.id.clone(), places: own_places(&config, address) };
-    let fleet = Fleet::start(&config, &station, &ans, &rocks, tls.as_ref(), doors)?;
+    let fleet = Fleet::start(&config, &station, &ans, &rocks, (tls.clone(), trust.clone()), doors)?;
     announce(&station.id, address, &config, fleet.shards);
     notify::ready();
-    let roster =
-        Roster::start(own, config.neighbors.clone(), tell_neighbors(fleet.mailboxes.clone()))
-            .map_err(|error| StartError::Thread(error.to_string()))?;
+    let hear = tell_neighbors(fleet.mailboxes.clone());
+    let roster = Roster::start(own, config.neighbors.clone(), trust, hear)
+        .map_err(|error| StartError::Thread(error.to_string()))?;
     fleet.serve(signals, &roster, Settings { args, loaded, lines, tls });
     if let Err(error) = rocks.settle() {
         tracing::warn!(%error, "the store keeps its log for the next start");
@@ -311,7 +313,7 @@ impl Fleet {
         station: &Arc<Station>,
         ans: &Arc<Ans>,
         rocks: &Arc<RocksStore>,
-        tls: Option<&Arc<Tls>>,
+        (tls, trust): (Option<Arc<Tls>>, Arc<Trust>),
         doors: Vec<Door>,
     ) -> Result<Self, StartError> {
         let shards = shards(config);
@@ -334,7 +336,8 @@ impl Fleet {
                 ans: ans.clone(),
                 mailboxes: mailboxes.clone(),
                 store: store.clone(),
-                tls: tls.cloned(),
+                tls: tls.clone(),
+                trust: trust.clone(),
                 taken: Arc::default(),
             };
             let mut tries = 0..START_TRIES;
@@ -400,6 +403,7 @@ struct Plan {
     mailboxes: Vec<Arc<Mailbox<Letter>>>,
     store: Arc<Writer>,
     tls: Option<Arc<Tls>>,
+    trust: Arc<Trust>,
     /// The first thread that comes to work on it has it.
     taken: Arc<AtomicBool>,
 }
@@ -419,13 +423,13 @@ impl Plan {
             .ring_depth(RING_DEPTH)
             .preempt_timer(PREEMPT)
             .spawn(move || async move {
-                let Self { index, ring, seed, station, policy, ans, mailboxes, store, tls, taken } =
-                    self;
-                if taken.swap(true, Ordering::SeqCst) {
+                if self.taken.swap(true, Ordering::SeqCst) {
                     return;
                 }
+                let Self { index, ring, seed, station, policy, ans, .. } = self;
                 let shard = Shard::new(index, ring, station, policy, ans, seed);
-                executor::run(Job { shard, index, mailboxes, store, tls }, || {
+                let Self { mailboxes, store, tls, trust, .. } = self;
+                executor::run(Job { shard, index, mailboxes, store, tls, trust }, || {
                     let _ = report.send(index);
                 })
                 .await;

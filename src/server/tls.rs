@@ -1,8 +1,9 @@
 //! TLS: the certificate, what is wrong with it, and its exchange while the station runs. What happens
-//! on one connection is in `session`.
+//! on one connection is in `session`, whom the station believes as a client in `trust`.
 
 mod certificate;
 pub mod session;
+pub mod trust;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -29,7 +30,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub struct TlsError {
     /// The setting, as `tls.key`.
     pub key: &'static str,
-    /// The file that it names.
+    /// The file that it names; empty when it names none.
     pub file: PathBuf,
     /// What is wrong.
     pub wrong: String,
@@ -39,7 +40,11 @@ pub struct TlsError {
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.key, self.file.display(), self.wrong)?;
+        write!(f, "{}: ", self.key)?;
+        if !self.file.as_os_str().is_empty() {
+            write!(f, "{}: ", self.file.display())?;
+        }
+        f.write_str(&self.wrong)?;
         if !self.right.is_empty() {
             write!(f, "; {}", self.right)?;
         }

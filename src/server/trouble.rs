@@ -217,6 +217,15 @@ troubles! {
     NeighborsSelf Warning "neighbors-self"
         "the list of neighbours names this station itself"
         "take it out; it is left out in any case";
+    NeighborsSource Warning "neighbors-source"
+        "the source of the list of neighbours is no URL of a kind that is fetched"
+        "let neighbors.source be `http://HOST[:PORT]/PATH`, or the same with https";
+    NeighborsTrust Warning "neighbors-trust"
+        "what neighbours under TLS, or an https source, are checked by cannot be used"
+        "let neighbors.ca be a PEM file of root certificates, or leave it out for the machine's";
+    NeighborsCaIdle Warning "neighbors-ca-idle"
+        "neighbors.ca is named, and nobody is dialled under TLS"
+        "let stations in neighbors.list have `tls = true`, or take neighbors.ca out";
 
     PortTaken Fault "port-taken"
         "something listens on the port already"

@@ -49,6 +49,8 @@ pub enum Effect {
         host: String,
         /// TCP port.
         port: u16,
+        /// Whether under TLS.
+        tls: bool,
     },
     /// Hand the connection to another shard, with what has not been written yet.
     Move {

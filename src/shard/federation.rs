@@ -612,7 +612,7 @@ mod tests {
         let mut out = Vec::new();
         let moky = Id::parse("moky-s@2PVvMPm1j74HFWAGnDSZFkLsbEgM3KCGkTR").unwrap();
         let id = Some(moky.clone());
-        let list = [Neighbor { id, host: "a".to_owned(), port: 1 }];
+        let list = [Neighbor { id, host: "a".to_owned(), port: 1, tls: false }];
         let now = |mono_ms| Now { mono_ms, wall_us: 1_790_000_000_000_000 };
         shard.handle(now(0), Input::Neighbors(list.into()), &mut out);
         out.clear();

@@ -44,6 +44,8 @@ pub struct Neighbor {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// Whether it is dialled under TLS.
+    pub tls: bool,
 }
 
 /// A place that this shard dials, unique in the shard for its lifetime.
@@ -289,8 +291,8 @@ impl Shard {
         for (id, link) in &mut self.neighbors.links {
             if matches!(link.state, LinkState::Due(due) if due <= self.now.mono_ms) {
                 link.state = LinkState::Dialing;
-                let (host, port) = (link.to.host.clone(), link.to.port);
-                out.push(Effect::Dial { link: *id, host, port });
+                let Neighbor { host, port, tls, .. } = link.to.clone();
+                out.push(Effect::Dial { link: *id, host, port, tls });
             }
         }
     }
@@ -410,9 +412,9 @@ impl Shard {
                 let link = id.and_then(|id| self.neighbors.links.get_mut(&id));
                 if let Some(link) = link {
                     link.failures = 0;
-                    let to = link.to.clone();
-                    tracing::info!(%sender, host = to.host, port = to.port, "neighbour reached");
-                    self.tell_all(to.host, to.port, &sender, true, out);
+                    let Neighbor { host, port, tls, .. } = link.to.clone();
+                    tracing::info!(%sender, host, port, tls, "neighbour reached");
+                    self.tell_all(host, port, &sender, true, out);
                 }
                 self.log_in(question.conn, question.message);
                 if let Some(reply) = self.replies.get_mut(&question.ticket) {

@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::{Finding, fine, found, set_by};
 use crate::proto::id::Id;
 use crate::server::config::{Config, Loaded};
-use crate::server::tls::Tls;
+use crate::server::neighbors::Source;
+use crate::server::tls::{Tls, trust};
 use crate::server::trouble::Trouble;
 
 /// Others may write.
@@ -26,6 +27,7 @@ pub(super) fn look(loaded: &Loaded, findings: &mut Vec<Finding>) {
     findings.extend(of_limits(loaded));
     findings.extend(of_hosts(loaded));
     findings.extend(of_tls(loaded));
+    findings.extend(of_trust(loaded));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let shards = loaded.config.shards;
     if usize::from(shards) > cores {
@@ -109,6 +111,41 @@ fn is_local(host: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
+/// By what stations under TLS and an https source are checked.
+fn of_trust(loaded: &Loaded) -> Vec<Finding> {
+    let neighbors = &loaded.config.neighbors;
+    let mut findings = Vec::new();
+    let mut wanted = neighbors.list.iter().any(|station| station.tls);
+    if let Some(url) = &neighbors.source {
+        match Source::read(url) {
+            Ok(source) => wanted |= source.tls,
+            Err(why) => {
+                let by = set_by(loaded, "neighbors.source");
+                let what = format!("neighbors.source{by}: {why}: {url}");
+                findings.push(found(Trouble::NeighborsSource, what));
+            }
+        }
+    }
+    if wanted || neighbors.ca.is_some() {
+        match trust::roots(neighbors.ca.as_deref()) {
+            Ok(roots) => {
+                findings.push(fine(format!("neighbours under TLS: {} roots", roots.len())));
+            }
+            Err(mut error) => {
+                let remedy = std::mem::take(&mut error.right);
+                findings.push(found(Trouble::NeighborsTrust, error.to_string()).by(remedy));
+            }
+        }
+    }
+    // Stations of a list that is elsewhere may be under TLS.
+    let told = neighbors.source.is_some() || neighbors.output.is_some();
+    if !wanted && !told && neighbors.ca.is_some() {
+        let what = format!("neighbors.ca{} checks nobody", set_by(loaded, "neighbors.ca"));
+        findings.push(found(Trouble::NeighborsCaIdle, what));
+    }
+    findings
+}
+
 /// The saved list of other stations; `own` is the station's ID where there is one.
 pub(super) fn of_neighbors(loaded: &Loaded, own: Option<&Id>, findings: &mut Vec<Finding>) {
     let neighbors = &loaded.config.neighbors;
@@ -143,6 +180,8 @@ pub(super) fn of_neighbors(loaded: &Loaded, own: Option<&Id>, findings: &mut Vec
         let what = |said: &str| format!("{place}: number {}: {said}", index + 1);
         if station["host"].as_str().is_none() || station["port"].as_u64().is_none() {
             findings.push(found(Trouble::NeighborsBroken, what("no host and port")));
+        } else if station.get("tls").is_some_and(|tls| !tls.is_boolean()) {
+            findings.push(found(Trouble::NeighborsBroken, what("tls is not true or false")));
         } else if is_self(station, own, &loaded.config) {
             findings.push(found(Trouble::NeighborsSelf, what("this station")));
         }

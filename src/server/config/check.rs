@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use rustls::pki_types::ServerName;
+
 use super::names::{id_fault, is_reserved, name_fault};
 use super::{Config, ConfigError, ConfigFile, DATA_DIR, Origin, Plain};
 use crate::server::trouble::Trouble;
@@ -162,6 +164,11 @@ fn words(file: &ConfigFile, blame: &Blame<'_>) -> Result<(), ConfigError> {
             let right = "each with a host and a port";
             return Err(blame.of("neighbors.list", "a station without a place", right));
         }
+        if station.tls && ServerName::try_from(station.host.as_str()).is_err() {
+            let wrong = format!("tls = true, and no certificate can be for {:?}", station.host);
+            let right = "a host name or an IP address, by itself";
+            return Err(blame.of("neighbors.list", wrong, right));
+        }
     }
     if let Some((wrong, right)) = file.station.id.as_deref().and_then(id_fault) {
         return Err(blame.of("station.id", wrong, right).of_kind(Trouble::StationId));
@@ -231,6 +238,11 @@ mod tests {
                 "[tls]\ncertificate = \"a\"\nkey = \"b\"\nport = 9394\n",
                 "s.toml:4:1: tls.port: the same as listen.port; \
                  0, since TLS is spoken on listen.port in any case, or another port",
+            ),
+            (
+                "[neighbors]\nlist = [{ host = \"tls://a\", tls = true }]\n",
+                "s.toml:2:1: neighbors.list: tls = true, and no certificate can be for \"tls://a\"; \
+                 a host name or an IP address, by itself",
             ),
             (
                 "[log]\nlevel = \"loud\"\n",

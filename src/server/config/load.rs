@@ -153,6 +153,7 @@ impl Layer {
             ("tls", "key"),
             ("log", "dir"),
             ("neighbors", "output"),
+            ("neighbors", "ca"),
         ] {
             let table = match section {
                 "" => Some(&mut self.table),
@@ -452,12 +453,13 @@ mod tests {
     #[test]
     fn paths_in_a_file_lie_beside_it() {
         let folder = tempfile::tempdir().unwrap();
-        let text = "data_dir = \"data\"\n[log]\ndir = \"/var/log/dim\"\n[neighbors]\noutput = \"n.json\"\n";
+        let text = "data_dir = \"data\"\n[log]\ndir = \"/var/log/dim\"\n[neighbors]\noutput = \"n.json\"\nca = \"ca.pem\"\n";
         let args = Args { config: Some(file(&folder, "a.toml", text)), ..Args::default() };
         let config = loaded(&args, &[]).unwrap().config;
         assert_eq!(config.data_dir, folder.path().join("data"));
         assert_eq!(config.log.dir, Some("/var/log/dim".into()));
         assert_eq!(config.neighbors.output, Some(folder.path().join("n.json")));
+        assert_eq!(config.neighbors.ca, Some(folder.path().join("ca.pem")));
         assert_eq!(config.neighbors.source, None);
     }
 

@@ -184,7 +184,7 @@ mod tests {
             ),
             (
                 "[neighbors]\nzzz = 1\n",
-                "s.toml:2:1: neighbors.zzz: unknown key; known here: list, source, output, links",
+                "s.toml:2:1: neighbors.zzz: unknown key; known here: list, source, output, ca, links",
             ),
             (
                 "[listen]\n  port = 70000\n",

@@ -7,7 +7,7 @@ use std::io::{IoSlice, Read, Write};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
 
 /// The first byte of a TLS connection: a record with a handshake in it. No framing begins so.
 pub(crate) const FIRST_BYTE: u8 = 0x16;
@@ -24,7 +24,7 @@ const RECORD_BYTES_MAX: u64 = 16 << 10;
 
 /// One connection's TLS. Goes with it from shard to shard.
 pub struct Session {
-    connection: ServerConnection,
+    connection: Connection,
     /// What is to be encrypted.
     plain: VecDeque<Bytes>,
     /// Bytes of plaintext encrypted since the connection was opened.
@@ -55,30 +55,42 @@ impl fmt::Debug for Session {
 impl Session {
     /// A connection just accepted. Errors: a configuration without a version or a key.
     pub fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        let mut connection = ServerConnection::new(config)?;
+        Ok(Self::over(ServerConnection::new(config)?.into()))
+    }
+
+    /// A connection that was dialled, at any stage.
+    pub fn dialed(connection: ClientConnection) -> Self {
+        Self::over(connection.into())
+    }
+
+    fn over(mut connection: Connection) -> Self {
         connection.set_buffer_limit(Some(SEAL_BYTES_MAX));
-        Ok(Self {
+        Self {
             connection,
             plain: VecDeque::new(),
             sealed: 0,
             arrived: 0,
             ended: false,
             farewell: false,
-        })
+        }
     }
 
     /// Takes what was read from the socket; what the peer says with it, often nothing. After an
     /// error there is still an alert to be sent.
     pub fn open(&mut self, mut read: &[u8]) -> std::io::Result<Bytes> {
         let mut opened = Vec::new();
-        while !read.is_empty() && !self.ended {
-            self.connection.read_tls(&mut read)?;
+        // First what a handshake elsewhere may have read beyond its end.
+        while !self.ended {
             let state = self.connection.process_new_packets().map_err(std::io::Error::other)?;
             let (from, count) = (opened.len(), state.plaintext_bytes_to_read());
             opened.reserve_exact(count);
             opened.resize(from + count, 0);
             self.connection.reader().read_exact(opened.get_mut(from..).unwrap_or_default())?;
             self.ended = state.peer_has_closed();
+            if read.is_empty() {
+                break;
+            }
+            self.connection.read_tls(&mut read)?;
         }
         Ok(opened.into())
     }
@@ -181,14 +193,16 @@ mod tests {
 
     use super::*;
 
-    /// A client and a session that have greeted each other.
-    fn pair() -> (ClientConnection, Session) {
+    /// A client and a session that have not said anything yet.
+    fn strangers(
+        version: &'static rustls::SupportedProtocolVersion,
+    ) -> (ClientConnection, Session) {
         let made = rcgen::generate_simple_self_signed(["here".to_owned()]).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let client = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&[version])
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
@@ -200,8 +214,13 @@ mod tests {
             .with_single_cert(vec![made.cert.der().clone()], key)
             .unwrap();
         let name = ServerName::try_from("here").unwrap();
-        let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
-        let mut session = Session::new(Arc::new(server)).unwrap();
+        let client = ClientConnection::new(Arc::new(client), name).unwrap();
+        (client, Session::new(Arc::new(server)).unwrap())
+    }
+
+    /// A client and a session that have greeted each other.
+    fn pair() -> (ClientConnection, Session) {
+        let (mut client, mut session) = strangers(&rustls::version::TLS13);
         while client.wants_write() || session.wants_write() {
             let (mut there, mut back) = (Vec::new(), VecDeque::new());
             client.write_tls(&mut there).unwrap();
@@ -250,6 +269,34 @@ mod tests {
             assert_eq!(session.is_settled(arrived), missing == 0);
         }
         assert_eq!(read, 80_101);
+    }
+
+    #[test]
+    fn what_a_dialler_read_beyond_the_greeting_is_heard() {
+        // There the server's word is the last one, and more may come with it.
+        let (mut client, mut server) = strangers(&rustls::version::TLS12);
+        server.push(Bytes::from_static(b"hello"));
+        while client.is_handshaking() {
+            let (mut there, mut back) = (Vec::new(), VecDeque::new());
+            client.write_tls(&mut there).unwrap();
+            server.open(&there).unwrap();
+            while server.seal(false, &mut back).records > 0 {}
+            let back: Vec<u8> = back.into_iter().flatten().collect();
+            let mut back = back.as_slice();
+            while !back.is_empty() {
+                client.read_tls(&mut back).unwrap();
+            }
+            client.process_new_packets().unwrap();
+        }
+        let mut dialer = Session::dialed(client);
+        assert_eq!(dialer.open(&[]).unwrap(), "hello");
+        // And both ways from there.
+        dialer.push(Bytes::from_static(b"you too"));
+        let mut there = VecDeque::new();
+        dialer.seal(true, &mut there);
+        let there: Vec<u8> = there.into_iter().flatten().collect();
+        assert_eq!(server.open(&there).unwrap(), "you too");
+        assert!(server.has_ended());
     }
 
     #[test]
