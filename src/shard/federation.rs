@@ -38,6 +38,8 @@ const WAITING_BYTES_MAX: usize = 2 * MESSAGE_BYTES_MAX;
 const WAITING_MS_MAX: u64 = 60_000;
 /// The time in which neighbours are asked once for an account, in milliseconds.
 const ASK_EVERY_MS: u64 = 600_000;
+/// The same while a message waits for it: a question reaches only who is there.
+const ASK_AGAIN_MS: u64 = 5_000;
 /// Accounts that a shard asks for in that time.
 const ASKED_MAX: usize = 4096;
 /// Stored messages that are sent after their user at once.
@@ -272,7 +274,15 @@ impl Shard {
         let until_ms = self.now.mono_ms + WAITING_MS_MAX;
         let waiting = Waiting { message: Box::new(message), by, reply, until_ms };
         federation.waiting.entry(sender.clone()).or_default().push(waiting);
-        self.ask_neighbors(&sender, out);
+        self.ask_within(&sender, ASK_AGAIN_MS, out);
+    }
+
+    /// Asks again for the accounts that messages wait for.
+    pub(super) fn ask_for_strangers(&mut self, out: &mut Outbox) {
+        let senders: Vec<Id> = self.federation.waiting.keys().cloned().collect();
+        for sender in senders {
+            self.ask_within(&sender, ASK_AGAIN_MS, out);
+        }
     }
 
     /// An account has come to be known, or to be known better: who waited for it goes on.
@@ -309,9 +319,13 @@ impl Shard {
     /// Asks all neighbours for an account, unless that was done lately. The question is not kept:
     /// who is not there does not answer.
     pub(super) fn ask_neighbors(&mut self, of: &Id, out: &mut Outbox) {
+        self.ask_within(of, ASK_EVERY_MS, out);
+    }
+
+    fn ask_within(&mut self, of: &Id, every_ms: u64, out: &mut Outbox) {
         let now_ms = self.now.mono_ms;
         let asked = &mut self.federation.asked;
-        if asked.get(of).is_some_and(|at| now_ms < at + ASK_EVERY_MS) {
+        if asked.get(of).is_some_and(|at| now_ms < at + every_ms) {
             return;
         }
         if asked.len() >= ASKED_MAX {

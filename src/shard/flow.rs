@@ -515,6 +515,7 @@ impl Shard {
         self.tell_monitor(out);
         self.pace_due(out);
         self.rest_due();
+        self.ask_for_strangers(out);
         self.dial_due(out);
         while let Some((due, conn)) = self.due_conns.keys().next().copied() {
             if due > now_ms {
