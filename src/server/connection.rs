@@ -166,30 +166,36 @@ impl Socket {
 
     /// Waits for bytes and copies them once, right-sized: a slice of a bigger buffer would keep all
     /// of it alive for one short message.
-    pub(super) async fn read(&self, scratch: &RefCell<Vec<u8>>) -> std::io::Result<Heard> {
-        poll_fn(|context| {
-            if self.gone.get() || self.shut.get() || self.tls_has_ended() {
-                // What there is to read is for the new owner, or for nobody.
-                return Poll::Ready(Ok(Heard::End));
-            }
-            *self.reader.borrow_mut() = Some(context.waker().clone());
-            if self.paused.get() != 0 {
-                return Poll::Pending;
-            }
-            let mut scratch = scratch.borrow_mut();
-            self.poll_read(context, &mut scratch).map(|read| self.heard(read?))
-        })
-        .await
+    pub(super) fn poll_heard(
+        &self,
+        context: &mut Context<'_>,
+        scratch: &RefCell<Vec<u8>>,
+    ) -> Poll<std::io::Result<Heard>> {
+        if self.gone.get() || self.shut.get() || self.tls_has_ended() {
+            // What there is to read is for the new owner, or for nobody.
+            return Poll::Ready(Ok(Heard::End));
+        }
+        let mut reader = self.reader.borrow_mut();
+        if reader.as_ref().is_none_or(|reader| !reader.will_wake(context.waker())) {
+            *reader = Some(context.waker().clone());
+        }
+        drop(reader);
+        if self.paused.get() != 0 {
+            return Poll::Pending;
+        }
+        let mut scratch = scratch.borrow_mut();
+        self.poll_read(context, &mut scratch).map(|read| self.heard(read?))
     }
 
     /// Reads for nobody, some of it, until [`is_over`](Self::is_over). A socket that is closed with
     /// unread bytes takes back what was written last.
-    pub(super) async fn discard(&self, scratch: &RefCell<Vec<u8>>) {
-        poll_fn(|context| {
-            let mut scratch = scratch.borrow_mut();
-            self.poll_read(context, &mut scratch).map(drop)
-        })
-        .await;
+    pub(super) fn poll_discard(
+        &self,
+        context: &mut Context<'_>,
+        scratch: &RefCell<Vec<u8>>,
+    ) -> Poll<()> {
+        let mut scratch = scratch.borrow_mut();
+        self.poll_read(context, &mut scratch).map(drop)
     }
 
     fn poll_read<'a>(

@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use glommio::net::TcpStream;
@@ -193,40 +193,64 @@ impl Host {
     /// Begins to read a socket.
     fn attach(self: Rc<Self>, conn: ConnId, socket: Rc<Socket>) {
         self.sockets.borrow_mut().insert(conn, socket.clone());
-        let host = self.clone();
-        glommio::spawn_local(async move { host.read(conn, &socket).await }).detach();
+        // One small future for each connection: an `async fn` of the same took 800 bytes.
+        let (host, mut ended) = (self, false);
+        let reading = poll_fn(move |context| host.poll_peer(conn, &socket, &mut ended, context));
+        glommio::spawn_local(reading).detach();
     }
 
-    async fn read(self: Rc<Self>, conn: ConnId, socket: &Rc<Socket>) {
-        loop {
-            match socket.read(&self.scratch).await {
+    /// Hears a peer once, and comes back behind the tasks that are ready, until it has `ended`; then
+    /// what else it says is read for nobody, as long as something is still to be written.
+    fn poll_peer(
+        self: &Rc<Self>,
+        conn: ConnId,
+        socket: &Rc<Socket>,
+        ended: &mut bool,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        if *ended {
+            ready!(socket.poll_discard(context, &self.scratch));
+        } else {
+            let heard = ready!(socket.poll_heard(context, &self.scratch));
+            match heard {
                 Ok(Heard::Bytes(bytes)) if !socket.gone.get() => {
                     self.input(Input::Received { conn, bytes });
                 }
                 Ok(Heard::Nothing) => {}
-                Ok(_) => break,
+                Ok(_) => *ended = true,
                 Err(error) => {
                     tracing::debug!(%conn, %error, "cannot read");
-                    break;
+                    *ended = true;
                 }
             }
             if socket.gone.get() {
-                return;
+                return Poll::Ready(());
             }
-            if socket.has_records() {
-                self.soil(socket);
-                self.wake_flusher();
+            match *ended {
+                true => self.peer_ended(conn, socket),
+                false => self.peer_heard(socket),
             }
-            self.end_turn();
-            if self.is_congested() {
-                socket.pause(PAUSED_CONGESTED, true);
-                self.congested.borrow_mut().push(socket.clone());
-            }
-            let_others().await;
         }
-        if socket.gone.get() {
-            return;
+        if *ended && (!socket.closing.get() || socket.has_ended()) {
+            return Poll::Ready(());
         }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn peer_heard(self: &Rc<Self>, socket: &Rc<Socket>) {
+        if socket.has_records() {
+            self.soil(socket);
+            self.wake_flusher();
+        }
+        self.end_turn();
+        if self.is_congested() {
+            socket.pause(PAUSED_CONGESTED, true);
+            self.congested.borrow_mut().push(socket.clone());
+        }
+    }
+
+    fn peer_ended(self: &Rc<Self>, conn: ConnId, socket: &Rc<Socket>) {
         if socket.watched.get() {
             self.input(Input::Arrived { conn, total: socket.arrived() });
         }
@@ -235,10 +259,6 @@ impl Host {
             self.end(socket.clone());
         }
         self.input(Input::Closed { conn });
-        while socket.closing.get() && !socket.has_ended() {
-            socket.discard(&self.scratch).await;
-            let_others().await;
-        }
     }
 
     /// When a turn has taken long enough: writes out what it made, and hears what other shards and

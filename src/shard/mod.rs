@@ -333,7 +333,8 @@ impl Shard {
         let link = self.neighbors.next_deadline();
         let receipts = self.due_receipts.front().map(|(due, _)| *due);
         let (wakes, monitor) = (self.wakes.next_deadline(), self.monitored.next_deadline());
-        [mail, conn, paced, receipts, link, wakes, monitor].into_iter().flatten().min()
+        let rest = self.due_rest.front().map(|(due, _)| *due);
+        [mail, conn, paced, receipts, link, wakes, monitor, rest].into_iter().flatten().min()
     }
 
     /// Connections that are open.
