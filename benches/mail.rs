@@ -25,6 +25,20 @@ fn relay_one(world: &mut World, conn: ConnId, frame: Bytes) {
     world.pass(1);
 }
 
+/// Messages that come in one read; their receipts are gathered.
+const BURST: u64 = 64;
+
+/// So many of them, and the time in which the receipts go.
+#[inline(never)]
+fn relay_burst(world: &mut World, conn: ConnId, frames: Bytes) {
+    world.write(conn, frames);
+    world.pass(100);
+}
+
+fn burst(pen: &mut Pen) -> Bytes {
+    (0..BURST).flat_map(|_| pen.frame(Framing::Mtp)).collect()
+}
+
 fn mail(c: &mut Criterion<CpuTime>) {
     let mut group = c.benchmark_group("mail");
     group.throughput(Throughput::Elements(1));
@@ -45,6 +59,22 @@ fn mail(c: &mut Criterion<CpuTime>) {
                 BatchSize::SmallInput,
             );
         });
+        let heard = world.heard;
+        relay_burst(&mut world, conn, burst(&mut pen));
+        assert_eq!(
+            world.heard - heard,
+            BURST + 2,
+            "each message, a receipt, and the others in one"
+        );
+        group.throughput(Throughput::Elements(BURST));
+        group.bench_function(format!("burst/{name}"), |b| {
+            b.iter_batched(
+                || burst(&mut pen),
+                |frames| relay_burst(&mut world, conn, frames),
+                BatchSize::SmallInput,
+            );
+        });
+        group.throughput(Throughput::Elements(1));
     }
     group.finish();
 }

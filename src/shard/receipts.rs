@@ -32,8 +32,8 @@ pub(super) struct Gathered {
     queued: bool,
     /// Receipts since the shard was asked to.
     awaited: usize,
-    /// When the last receipt went.
-    last_ms: u64,
+    /// When the last receipt went, if one did.
+    last_ms: Option<u64>,
     /// Until when each goes at once.
     eager_ms: u64,
 }
@@ -105,9 +105,10 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let (gathered, more) =
             (session.receipts.get_or_insert_default(), session.waiting_bytes > 0);
-        let first = gathered.last_ms + span_ms <= now_ms || (now_ms < gathered.eager_ms && !more);
+        let first = gathered.last_ms.is_none_or(|last_ms| last_ms + span_ms <= now_ms)
+            || (now_ms < gathered.eager_ms && !more);
         if gathered.count == 0 && (first || span_ms == 0) {
-            gathered.last_ms = now_ms;
+            gathered.last_ms = Some(now_ms);
             let mut text = String::with_capacity(RECEIPT_BYTES);
             write(&mut text, stamp);
             return self.tell_here(conn, (kind::COMMAND, &text), out);
@@ -157,7 +158,7 @@ impl Shard {
         let now_ms = self.now.mono_ms;
         let session = self.sessions.get_mut(&conn);
         let Some(gathered) = session.and_then(|session| session.receipts.as_mut()) else { return };
-        gathered.last_ms = now_ms;
+        gathered.last_ms = Some(now_ms);
         let mut text = std::mem::take(&mut gathered.text);
         match std::mem::take(&mut gathered.count) {
             0 => {}
