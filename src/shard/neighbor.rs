@@ -3,7 +3,7 @@
 //! A neighbour is a user of its own shard. What goes to it is its mail; a link is a session of it
 //! that happens to have been opened from here, and so is one that it opened itself. Mail is pushed
 //! on one session at a time, a link if there is one: on a session that the neighbour opened, a bridge
-//! may acknowledge what it cannot take to its station. So mail waits for a link that has stood.
+//! may acknowledge what it cannot take to its station.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -75,8 +75,6 @@ struct Link {
     to: Neighbor,
     state: LinkState,
     failures: u32,
-    /// Whether the station was ever reached by it.
-    stood: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,7 +277,7 @@ impl Shard {
             self.neighbors.last_link += 1;
             let id = LinkId(self.neighbors.last_link);
             let state = LinkState::Due(self.now.mono_ms);
-            self.neighbors.links.insert(id, Link { to, state, failures: 0, stood: false });
+            self.neighbors.links.insert(id, Link { to, state, failures: 0 });
         }
         self.dial_due(out);
     }
@@ -412,7 +410,7 @@ impl Shard {
             Step::Done => {
                 let link = id.and_then(|id| self.neighbors.links.get_mut(&id));
                 if let Some(link) = link {
-                    (link.failures, link.stood) = (0, true);
+                    link.failures = 0;
                     let to = link.to.clone();
                     tracing::info!(%sender, host = to.host, port = to.port, "neighbour reached");
                     self.tell_all(to.host, to.port, &sender, true, out);
@@ -436,16 +434,11 @@ impl Shard {
         }
     }
 
-    /// Whether a neighbour's mail does not go out on this session of it, but on another one, or has
-    /// to wait for a link.
+    /// Whether a neighbour's mail does not go out on this session of it, but on another one.
     pub(super) fn stands_back(&self, conn: ConnId) -> bool {
         let Some(id) = self.neighbor_on(conn) else { return false };
         let is_link = |conn: &ConnId| self.sessions.get(conn).is_some_and(|s| s.link.is_some());
         let own = is_link(&conn);
-        let to_it = |link: &Link| link.to.id.as_ref().is_some_and(|to| to.is_same_as(&id));
-        if !own && self.neighbors.links.values().any(|link| link.stood && to_it(link)) {
-            return true;
-        }
         let active = |other: &ConnId| self.sessions.get(other).is_some_and(|s| s.active);
         let sessions = self.users.get(&id).map(|user| user.sessions.as_slice()).unwrap_or_default();
         sessions.iter().any(|other| *other != conn && active(other) && (!own || is_link(other)))
