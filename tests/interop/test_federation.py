@@ -121,6 +121,7 @@ def neighbors(request):
         if bridge:
             theirs.learn(own)
             theirs.stop_bridge()
+            theirs.restart()  # or it believes for minutes what it read before
             theirs.start_bridge(bridge)
             until_logged_in(ours, theirs, 2)
         asyncio.run(until_it_spreads(theirs, own))
