@@ -312,6 +312,10 @@ impl Device {
     }
 
     fn came(&mut self, signature: &str, way: String) {
+        if !self.world.born.lock().unwrap().contains_key(signature) {
+            // What another station says of a broadcast, sealed for the user.
+            return;
+        }
         count(&self.world.tally.came);
         let device = self.who.terminal.clone().unwrap_or_default();
         if !self.here.insert(signature.to_owned()) || self.settled.contains(signature) {

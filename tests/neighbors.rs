@@ -17,9 +17,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use dim::base::time::Now;
 use dim::client::account::Account;
-use dim::crypto::key::{OpenKey, SignKey};
 use dim::proto::directory::Ans;
-use dim::proto::meta::MetaKind;
 use dim::shard::effect::Effect;
 use dim::shard::input::{ConnId, Input, Ticket};
 use dim::shard::neighbor::Neighbor;
@@ -28,7 +26,7 @@ use dim::shard::session::ANY_DEVICE;
 use dim::shard::{Policy, Shard, Station};
 use dim::store::memory::MemoryStore;
 use dim::store::{QueueKey, Store, StoreAnswer, StoreOp};
-use dim::wire::{DeframeLimits, Deframer, Event, encode_ack, mtp};
+use dim::wire::{DeframeLimits, Deframer, Event, encode_ack, mtp, mtp_ping};
 use person::{Letter, Person, command};
 use serde_json::{Value, json};
 
@@ -36,6 +34,8 @@ const STATIONS: usize = 3;
 const SHARDS: u16 = 2;
 const USERS: usize = 4;
 const DELAY_US: u64 = 300;
+/// The bridge of the second station, which is logged in elsewhere as that station: a user more.
+const BRIDGE: usize = USERS;
 
 /// A shard of a station.
 type Place = (usize, ShardIndex);
@@ -70,6 +70,10 @@ struct User {
     deframer: Deframer,
     announced: bool,
     arrived: HashSet<String>,
+    /// Letters that came, repetitions among them.
+    copies: usize,
+    /// Does not acknowledge what comes.
+    deaf: bool,
 }
 
 struct World {
@@ -82,36 +86,38 @@ struct World {
     users: Vec<User>,
     ends: HashMap<ConnId, (Place, Peer)>,
     last_conn: u64,
+    /// Stations that cannot dial each other, or only the other way.
+    apart: HashSet<(usize, usize)>,
+    /// How much longer than to users it takes to another station.
+    far_us: u64,
     /// Letters by signature: for whom, and whether a station promised to keep it.
     letters: BTreeMap<String, (usize, bool)>,
 }
 
-fn stations() -> &'static Vec<Account> {
-    static MADE: OnceLock<Vec<Account>> = OnceLock::new();
-    let make = |n| {
-        let (sign, open) = (SignKey::generate_ecc().unwrap(), OpenKey::generate(1024).unwrap());
-        let name = format!("house{n}");
-        let seed = Some(name.as_str());
-        Account::create(MetaKind::Mkm, 2, seed, sign, open, 1e9, serde_json::Map::new()).unwrap()
-    };
+fn stations() -> &'static Vec<Person> {
+    static MADE: OnceLock<Vec<Person>> = OnceLock::new();
+    let make = |n| Person::of(2, &format!("house{n}"));
     MADE.get_or_init(|| (0..STATIONS).map(make).collect())
 }
 
 impl World {
     fn new(seed: u64) -> Self {
-        let houses = stations().iter().map(|account| House {
-            account: account.clone(),
+        let houses = stations().iter().map(|station| House {
+            account: station.account().clone(),
             shards: Vec::new(),
             store: MemoryStore::new(),
             writes: Vec::new(),
             up: false,
         });
-        let users = (0..USERS).map(|_| User {
-            person: Person::new(),
+        let bridge = stations()[1].clone();
+        let users = (0..USERS).map(|_| Person::new()).chain([bridge]).map(|person| User {
+            person,
             at: None,
             deframer: Deframer::new(DeframeLimits::default()),
             announced: false,
             arrived: HashSet::new(),
+            copies: 0,
+            deaf: false,
         });
         // The people's clock is the real one.
         let start_us = u64::try_from(
@@ -128,6 +134,8 @@ impl World {
             users: users.collect(),
             ends: HashMap::new(),
             last_conn: 0,
+            apart: HashSet::new(),
+            far_us: 0,
             letters: BTreeMap::new(),
         };
         for at in 0..STATIONS {
@@ -177,8 +185,8 @@ impl World {
     fn listed(at: usize) -> Arc<[Neighbor]> {
         let list = stations().iter().enumerate().filter(|(other, _)| *other != at);
         let list: Vec<Neighbor> = list
-            .map(|(other, account)| Neighbor {
-                id: (other < 2).then(|| account.id().clone()),
+            .map(|(other, station)| Neighbor {
+                id: (other < 2).then(|| station.account().id().clone()),
                 host: other.to_string(),
                 port: 1,
                 tls: false,
@@ -243,7 +251,7 @@ impl World {
                 Some((_, Peer::User(_))) => self.later(DELAY_US, Happening::Bytes(conn, bytes)),
                 Some((_, Peer::Station(other))) => {
                     let other = *other;
-                    self.later(DELAY_US, Happening::Arrive(other, bytes));
+                    self.later(DELAY_US + self.far_us, Happening::Arrive(other, bytes));
                 }
                 None => {}
             },
@@ -258,7 +266,7 @@ impl World {
             }
             Effect::Dial { link, host, .. } => {
                 let other: usize = host.parse().unwrap();
-                if !self.houses[other].up {
+                if !self.houses[other].up || self.apart.contains(&(place.0, other)) {
                     let input = Input::NotDialed { link };
                     return self.later(DELAY_US, Happening::Input(place, input));
                 }
@@ -405,7 +413,7 @@ impl World {
         self.users[who].deframer.feed(bytes);
         while let Some(event) = self.users[who].deframer.next_event().unwrap() {
             let Event::Message { ack, body } = event else { continue };
-            if let Some(bytes) = encode_ack(&ack) {
+            if let Some(bytes) = encode_ack(&ack).filter(|_| !self.users[who].deaf) {
                 self.later(DELAY_US, Happening::Arrive(conn, bytes.into()));
             }
             let message: Value = serde_json::from_slice(&body).unwrap();
@@ -416,7 +424,8 @@ impl World {
     fn read(&mut self, who: usize, conn: ConnId, message: &serde_json::Map<String, Value>) {
         let signature = message["signature"].as_str().unwrap().to_owned();
         if let Some((to, _)) = self.letters.get(&signature) {
-            assert_eq!(*to, who, "a letter came to somebody else");
+            assert!(*to == who || who == BRIDGE, "a letter came to somebody else");
+            self.users[who].copies += 1;
             self.users[who].arrived.insert(signature);
             return;
         }
@@ -446,12 +455,12 @@ impl World {
 
     fn announce(&mut self, who: usize) {
         let Some((conn, at)) = self.users[who].at else { return };
-        if std::mem::replace(&mut self.users[who].announced, true) {
+        if std::mem::replace(&mut self.users[who].announced, true) || who == BRIDGE {
             return;
         }
         let person = self.users[who].person.clone();
         // In the world's time, which runs ahead of the clock that commands are dated by.
-        let place = json!({"did": stations()[at].id().as_str(), "host": "h", "port": 1});
+        let place = json!({"did": stations()[at].id(), "host": "h", "port": 1});
         let mut login = command("login", json!({"did": person.id(), "station": place}));
         login["time"] = json!(self.now_us as f64 / 1e6);
         self.send(conn, &person.say("everyone@everywhere", &login));
@@ -497,9 +506,9 @@ impl World {
 
     /// The queues that a letter lies in: station, owner and place.
     fn kept(&self, signature: &str) -> Vec<String> {
-        let people = self.users.iter().map(|user| user.person.id().to_owned());
+        let people = self.users[..USERS].iter().map(|user| user.person.id().to_owned());
         let owners: Vec<String> =
-            people.chain(stations().iter().map(|a| a.id().as_str().to_owned())).collect();
+            people.chain(stations().iter().map(|s| s.id().to_owned())).collect();
         let mut found = Vec::new();
         for (at, house) in self.houses.iter().enumerate() {
             for owner in &owners {
@@ -518,11 +527,177 @@ impl World {
         found
     }
 
+    /// Ends what runs between two stations, one of which, or both, cannot dial the other for a while.
+    fn part(&mut self, ways: &[(usize, usize)]) {
+        self.apart.extend(ways);
+        let mut ends: Vec<(ConnId, usize, ConnId)> = Vec::new();
+        for (conn, ((at, _), peer)) in &self.ends {
+            if let Peer::Station(other) = peer {
+                ends.push((*conn, *at, *other));
+            }
+        }
+        for (conn, at, other) in ends {
+            let there = self.ends.get(&other).map(|((there, _), _)| *there);
+            if there.is_some_and(|there| ways.iter().any(|(a, b)| (at, there) == (*a, *b))) {
+                self.cut(conn);
+            }
+        }
+    }
+
+    /// Time in which links are dialled again, however long they could not be.
+    fn mend(&mut self) {
+        self.apart.clear();
+        self.run_for(40_000_000);
+    }
+
     fn lost(&self) -> Vec<&String> {
         let lost = |(signature, (to, kept)): (&String, &(usize, bool))| {
             *kept && !self.users[*to].arrived.contains(signature)
         };
         self.letters.iter().filter(|entry| lost(*entry)).map(|(signature, _)| signature).collect()
+    }
+}
+
+/// Two users at these stations who know each other.
+fn two_users(at: [usize; 2]) -> World {
+    let mut world = World::new(1);
+    world.run_for(3_000_000);
+    for (who, at) in at.into_iter().enumerate() {
+        world.connect(who, at);
+    }
+    world.run_for(3_000_000);
+    world
+}
+
+/// The same at the first and the second station, of which the first has never reached the second;
+/// the second user is away.
+fn never_reached() -> World {
+    let mut world = World::new(1);
+    world.fell(0);
+    world.apart.insert((0, 1));
+    world.raise(0);
+    world.run_for(3_000_000);
+    world.connect(0, 0);
+    world.connect(1, 1);
+    world.run_for(3_000_000);
+    world.leave(1);
+    world.run_for(1_000_000);
+    world
+}
+
+#[test]
+fn a_letter_on_its_way_to_a_connection_that_is_dead_comes_by_the_next_one() {
+    for lingers_us in [1_000, 30_000, 2_000_000] {
+        let mut world = two_users([0, 0]);
+        let (dead, _) = world.users[1].at.take().unwrap();
+        world.write(0, 1);
+        world.run_for(2_000);
+        world.connect(1, 0);
+        world.run_for(lingers_us);
+        world.later(0, Happening::Gone(dead));
+        world.run_for(5_000_000);
+        assert_eq!(world.users[1].copies, 1, "the old one ended {lingers_us} us later");
+    }
+}
+
+#[test]
+fn mail_that_a_bridge_does_not_acknowledge_stays_and_is_offered_again() {
+    let mut world = never_reached();
+    world.fell(1);
+    world.users[BRIDGE].deaf = true;
+    world.connect(BRIDGE, 0);
+    world.run_for(1_000_000);
+    world.write(0, 1);
+    for minute in 0..30 {
+        if minute == 15 {
+            assert!(world.users[BRIDGE].copies > 1, "not offered");
+            let letter = world.letters.keys().next().unwrap();
+            assert_eq!(world.kept(letter).len(), 1, "it is gone");
+            world.users[BRIDGE].deaf = false;
+        }
+        let (conn, _) = world.users[BRIDGE].at.unwrap();
+        world.later(0, Happening::Arrive(conn, mtp_ping(minute + 1).into()));
+        world.run_for(60_000_000);
+    }
+    let letter = world.letters.keys().next().unwrap();
+    assert_eq!(world.kept(letter), [""; 0], "acknowledged, and still there");
+}
+
+#[test]
+fn mail_goes_by_the_own_link_where_a_bridge_is_logged_in_too() {
+    let mut world = never_reached();
+    world.part(&[(1, 0)]);
+    world.run_for(1_000_000);
+    world.connect(BRIDGE, 0);
+    world.connect(1, 1);
+    world.run_for(1_000_000);
+    world.write(0, 1);
+    world.run_for(1_000_000);
+    assert_eq!(world.users[BRIDGE].copies, 1, "there is no other way");
+    world.mend();
+    world.write(0, 1);
+    world.run_for(1_000_000);
+    assert_eq!((world.users[BRIDGE].copies, world.users[1].copies), (1, 1));
+    world.part(&[(0, 1)]);
+    world.run_for(1_000_000);
+    world.mend();
+    world.write(0, 1);
+    world.run_for(1_000_000);
+    assert_eq!((world.users[BRIDGE].copies, world.users[1].copies), (1, 2), "the link was second");
+}
+
+#[test]
+fn mail_that_leaves_while_its_user_comes_back_is_had_once() {
+    for back_us in (0..80_000).step_by(2_500) {
+        let mut world = two_users([0, 0]);
+        world.leave(1);
+        world.run_for(1_000_000);
+        world.write(0, 1);
+        world.run_for(1_000_000);
+        world.far_us = 20_000;
+        world.connect(1, 1);
+        while !world.users[1].announced {
+            world.run_for(100);
+        }
+        // The login record goes out and its user away; then the mail follows.
+        world.run_for(1_000);
+        world.leave(1);
+        world.run_for(back_us);
+        world.connect(1, 0);
+        world.run_for(3_000_000);
+        // As clients do every five minutes.
+        world.users[1].announced = false;
+        world.announce(1);
+        world.run_for(3_000_000);
+        assert_eq!(world.users[1].copies, 1, "back after {back_us} us");
+    }
+}
+
+#[test]
+fn what_a_neighbour_says_again_after_it_has_gone_on_is_had_once() {
+    for cut_us in (0..6_000).step_by(300) {
+        let mut world = two_users([0, 1]);
+        world.leave(1);
+        // The first station still believes the user to be at the second.
+        world.part(&[(0, 2), (2, 0)]);
+        world.run_for(1_000_000);
+        world.connect(1, 2);
+        world.run_for(1_000_000);
+        world.leave(1);
+        world.run_for(1_000_000);
+        world.write(0, 1);
+        world.run_for(cut_us);
+        world.part(&[(0, 1), (1, 0)]);
+        world.apart.retain(|(a, b)| a + b == 1);
+        world.run_for(10_000_000);
+        // Had at the first, and then said again to the second, where the user is now.
+        world.connect(1, 0);
+        world.run_for(2_000_000);
+        world.leave(1);
+        world.run_for(1_000_000);
+        world.connect(1, 1);
+        world.mend();
+        assert_eq!(world.users[1].copies, 1, "cut after {cut_us} us");
     }
 }
 
@@ -545,7 +720,10 @@ fn what_a_station_promised_to_keep_arrives_wherever_its_receiver_goes() {
             world.connect(who, who % STATIONS);
         }
         world.run_for(5_000_000);
-        assert!(world.users.iter().all(|user| user.announced), "seed {seed}: not logged in");
+        assert!(
+            world.users[..USERS].iter().all(|user| user.announced),
+            "seed {seed}: not logged in"
+        );
         // Clients say so again every five minutes: mail that had crossed the first word of it on its
         // way goes after them then.
         for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! `etc/network`: one command starts three stations and two bots that serve users of all three, and
+//! `etc/network`: one command starts three stations and three bots that serve users of all three, and
 //! another one stops them.
 #![cfg(feature = "station")]
 #![allow(
@@ -18,7 +18,9 @@ use tempfile::TempDir;
 
 /// For an answer that takes a few milliseconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-const NAMES: [&str; 5] = ["station1", "station2", "station3", "archivist", "assistant"];
+/// The last one only where it has settings.
+const NAMES: [&str; 7] =
+    ["station1", "station2", "station3", "archivist", "assistant", "monitor", "announcer"];
 
 /// The network on a folder and ports of its own; stopped when it is dropped.
 struct Network {
@@ -127,10 +129,10 @@ impl Drop for Chat {
 #[test]
 fn one_command_starts_three_stations_with_bots_and_another_stops_them() {
     let network = Network::new();
-    assert_eq!(network.status(), [false; 5]);
+    assert_eq!(network.status(), [false; 6]);
     let started = network.run("start");
     assert!(started.status.success(), "{started:?}");
-    assert_eq!(network.status(), [true; 5]);
+    assert_eq!(network.status(), [true; 6]);
     assert!(!network.run("start").status.success(), "it runs already");
 
     let mut alice = Chat::login(&network, 0, "Alice");
@@ -147,7 +149,15 @@ fn one_command_starts_three_stations_with_bots_and_another_stops_them() {
     drop((alice, bob));
 
     assert!(network.run("stop").status.success());
-    assert_eq!(network.status(), [false; 5]);
+    assert_eq!(network.status(), [false; 6]);
+
+    // Settings without any key are settings; what is said then is the announcer's own test.
+    let folder = network.folder.path().join("network/announcer");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("announcer.toml"), "stations = []\n").unwrap();
+    let started = network.run("start");
+    assert!(started.status.success(), "{started:?}");
+    assert_eq!(network.status(), [true; 7]);
 }
 
 #[test]

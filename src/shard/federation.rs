@@ -361,7 +361,8 @@ impl Shard {
         }
         let conns = self.users.get(to).map(|user| user.sessions.clone()).unwrap_or_default();
         let active = |conn: &&ConnId| self.sessions.get(conn).is_some_and(|s| s.active);
-        if let Some(conn) = conns.iter().find(active) {
+        // Nothing is lost with what is not kept: any way is good that there is.
+        if let Some(conn) = conns.iter().find(active).or(conns.first()) {
             self.send_message(*conn, body, out);
         }
     }
@@ -656,6 +657,7 @@ mod tests {
         assert_eq!(failed(&out), WAITING_MAX);
         let left = &shard.federation;
         assert_eq!((left.waiting_count, left.waiting_bytes, left.waiting.len()), (0, 0, 0));
+        assert_eq!(left.asked.len(), 0, "a repetition asks for the account again");
         assert_eq!(shard.stats.strangers, WAITING_MAX as u64 + 1);
     }
 }

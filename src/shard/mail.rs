@@ -504,6 +504,11 @@ impl Shard {
             } else {
                 queue.forget(bytes);
             }
+            for conn in user.sessions.iter().filter(|_| kept && !acknowledged) {
+                if let Some(session) = self.sessions.get_mut(conn) {
+                    session.read_back(&device, seq);
+                }
+            }
         }
         if kept && acknowledged {
             self.delete(&user, &device, seq, bytes);

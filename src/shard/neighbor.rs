@@ -2,7 +2,8 @@
 //!
 //! A neighbour is a user of its own shard. What goes to it is its mail; a link is a session of it
 //! that happens to have been opened from here, and so is one that it opened itself. Mail is pushed
-//! on one session at a time, since the other end of all of them is the same.
+//! on one session at a time, a link if there is one: on a session that the neighbour opened, a bridge
+//! may acknowledge what it cannot take to its station.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -417,6 +418,7 @@ impl Shard {
                     self.tell_all(host, port, &sender, true, out);
                 }
                 self.log_in(question.conn, question.message);
+                self.take_lead(question.conn, out);
                 if let Some(reply) = self.replies.get_mut(&question.ticket) {
                     reply.after = After::Begin;
                 }
@@ -434,13 +436,23 @@ impl Shard {
         }
     }
 
-    /// Whether a neighbour's mail goes out on another of its sessions.
-    pub(super) fn is_led_by_another(&self, conn: ConnId) -> bool {
-        let Some(user) = self.neighbor_on(conn).and_then(|id| self.users.get(&id)) else {
-            return false;
-        };
+    /// Whether a neighbour's mail does not go out on this session of it, but on another one.
+    pub(super) fn stands_back(&self, conn: ConnId) -> bool {
+        let Some(id) = self.neighbor_on(conn) else { return false };
+        let is_link = |conn: &ConnId| self.sessions.get(conn).is_some_and(|s| s.link.is_some());
+        let own = is_link(&conn);
         let active = |other: &ConnId| self.sessions.get(other).is_some_and(|s| s.active);
-        user.sessions.iter().any(|other| *other != conn && active(other))
+        let sessions = self.users.get(&id).map(|user| user.sessions.as_slice()).unwrap_or_default();
+        sessions.iter().any(|other| *other != conn && active(other) && (!own || is_link(other)))
+    }
+
+    /// A link that is logged in pushes mail from now on, and what the neighbour opened does not.
+    fn take_lead(&mut self, conn: ConnId, out: &mut Outbox) {
+        let Some(id) = self.neighbor_on(conn).filter(|_| !self.stands_back(conn)) else { return };
+        let conns = self.users.get(&id).map(|user| user.sessions.clone()).unwrap_or_default();
+        for other in conns.into_iter().filter(|other| *other != conn) {
+            self.set_active(other, false, out);
+        }
     }
 
     /// Pushes the mail of a neighbour on one of its sessions, if none does so yet.
@@ -451,7 +463,9 @@ impl Shard {
         let conns = self.users.get(user).map(|user| user.sessions.clone()).unwrap_or_default();
         let open = |conn: &&ConnId| self.sessions.get(conn).is_some_and(|s| !s.closing);
         let active = |conn: &ConnId| self.sessions.get(conn).is_some_and(|s| s.active);
-        if let (false, Some(conn)) = (conns.iter().any(active), conns.iter().find(open)) {
+        let is_link = |conn: &&ConnId| self.sessions.get(conn).is_some_and(|s| s.link.is_some());
+        let best = conns.iter().filter(open).max_by_key(is_link);
+        if let (false, Some(conn)) = (conns.iter().any(active), best) {
             self.set_active(*conn, true, out);
         }
     }

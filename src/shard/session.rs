@@ -205,6 +205,27 @@ impl Session {
         device == ANY_DEVICE || *device == *self.terminal
     }
 
+    /// A message that another session of the device did not acknowledge is in the store now: to be
+    /// read there, if this one has read past its place without having been handed it.
+    pub(super) fn read_back(&mut self, device: &Arc<str>, seq: u64) {
+        let flies = self.flying.iter().any(|p| p.seq == seq && p.device == *device);
+        if flies || !self.active || !self.claims(device) {
+            return;
+        }
+        match &mut self.reading {
+            Reading::Idle => {}
+            Reading::Live => {
+                let queues = [Arc::from(ANY_DEVICE), self.terminal.clone()];
+                let cursors = queues.into_iter().map(|queue| (queue, seq)).collect();
+                self.reading = Reading::Behind { cursors, asked: false };
+            }
+            Reading::Behind { cursors, .. } => {
+                let read = cursors.iter_mut().filter(|(queue, _)| queue == device);
+                read.for_each(|(_, from)| *from = seq.min(*from));
+            }
+        }
+    }
+
     /// Whether a message of a queue has not been handed to this session yet, or is on its way.
     pub(super) fn lacks(&self, device: &str, seq: u64) -> bool {
         if !self.active || !self.claims(device) {

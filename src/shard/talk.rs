@@ -552,7 +552,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(&conn) else {
             return;
         };
-        if active && !session.active && self.is_led_by_another(conn) {
+        if active && !session.active && self.stands_back(conn) {
             return;
         }
         let Some(session) = self.sessions.get_mut(&conn) else {
@@ -598,7 +598,7 @@ impl Shard {
             }
         }
         self.stay(&user);
-        let active = !self.is_led_by_another(conn);
+        let active = !self.stands_back(conn);
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.active = active;
         }

@@ -313,3 +313,24 @@ impl Queue {
 pub(super) fn is_device(name: &str) -> bool {
     !name.is_empty() && name != ANY_DEVICE
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_page_says_nothing_of_what_was_stored_after_it_was_asked_for() {
+        let mut queue = Queue::new(ANY_DEVICE);
+        queue.stored_seq = 5;
+        let span = queue.page_asked(0);
+        queue.stored_seq = 8;
+        queue.page_answered(&span, &StoreAnswer::Page { mails: Vec::new(), more: false });
+        assert_eq!(span, 0..6);
+        // Two acknowledgements of one message may have lowered the count twice.
+        assert_eq!(queue.count, 0);
+        assert!(queue.may_hold());
+        let span = queue.page_asked(0);
+        queue.page_answered(&span, &StoreAnswer::Page { mails: Vec::new(), more: false });
+        assert!(!queue.may_hold());
+    }
+}

@@ -1,4 +1,8 @@
-"""A station under test and a reference station with its bridge, as neighbours: flow F9, both ways"""
+"""A station under test and a reference station with a bridge, as neighbours: flow F9, both ways
+
+The bridge is the reference's, then `dims bridge` with the reference's config.ini in its place. A station
+of the reference learns the IDs of its neighbours from its own bridge, which has to have run once.
+"""
 import asyncio
 import json
 import os
@@ -10,6 +14,7 @@ import time
 import pytest
 from conftest import REFERENCE, SHARED, Station, free_port, make_station
 from dimwire import EVERYONE, Account, RawClient, command, text
+from test_bots import dims  # noqa: F401
 
 # the first test waits for the reference, see until_it_spreads
 pytestmark = [pytest.mark.skipif(REFERENCE, reason='needs a station of ours'), pytest.mark.timeout(300)]
@@ -32,15 +37,32 @@ class Reference(Station):
         with open(os.path.join(self.root, 'station.id')) as f:
             return f.read().strip()
 
-    def start_bridge(self):
-        log = open(os.path.join(self.root, 'bridge.log'), 'ab')
-        self.bridge = subprocess.Popen(shlex.split(self.cmd) + ['bridge'], env=self.env(),
-                                       stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    def start_bridge(self, dims=None):  # noqa: F811
+        """of the reference, or of `dims` with the reference's settings"""
+        ours = [dims, 'bridge', '--config=' + os.path.join(self.root, 'config.ini')]
+        cmd, env = (ours, dict(os.environ)) if dims else (shlex.split(self.cmd) + ['bridge'], self.env())
+        for name in ('DIM_PORT', 'DIM_DATA_DIR') if dims else ():
+            env.pop(name, None)
+        with open(os.path.join(self.root, 'bridge.log'), 'ab') as log:
+            self.bridge = subprocess.Popen(cmd, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
-    def finish(self):
+    def stop_bridge(self):
         if self.bridge:
             self.bridge.kill()
             self.bridge.wait(15)
+
+    def learn(self, neighbor):
+        """waits until it has written down who stands at its neighbour's place"""
+        path, deadline = os.path.join(self.root, 'public', 'everywhere', 'stations.js'), time.monotonic() + 30
+        while True:
+            with open(path) as f:
+                if neighbor in f.read():
+                    return
+            assert time.monotonic() < deadline, f'{neighbor} is not in {path}'
+            time.sleep(0.1)
+
+    def finish(self):
+        self.stop_bridge()
         if self.root:
             super().finish()
 
@@ -48,6 +70,13 @@ class Reference(Station):
 def log_of(station):
     with open(os.path.join(station.root, 'station.log'), 'rb') as f:
         return f.read().decode('utf-8', 'replace')
+
+
+def until_logged_in(ours, theirs, times):
+    deadline = time.monotonic() + 60
+    while log_of(ours).count(f'logged in user={theirs.id}') < times:
+        assert time.monotonic() < deadline, log_of(ours)
+        time.sleep(0.2)
 
 
 async def until_it_spreads(station, where):
@@ -67,9 +96,10 @@ async def until_it_spreads(station, where):
             assert time.monotonic() < deadline, 'the reference does not spread a login'
 
 
-@pytest.fixture(scope='module')
-def neighbors():
-    """our station with its link, and the reference with its bridge"""
+@pytest.fixture(scope='module', params=['the reference\'s bridge', 'dims bridge'])
+def neighbors(request):
+    """our station with its link, and the reference with a bridge; the bridge of dims is the only way"""
+    bridge = request.getfixturevalue('dims') if request.param == 'dims bridge' else None
     ours = make_station()
     if not ours.controllable:
         pytest.skip('needs DIM_STATION_CMD')
@@ -79,19 +109,25 @@ def neighbors():
         theirs.start()
         ours.start()
         # which names itself at the first start; then it is told of its neighbour
-        place = f'{{ id = "{theirs.id}", host = "127.0.0.1", port = {theirs.port} }}'
+        port = free_port() if bridge else theirs.port
+        place = f'{{ id = "{theirs.id}", host = "127.0.0.1", port = {port} }}'
         with open(os.path.join(ours.root, 'station.toml'), 'w') as f:
             f.write(f'[neighbors]\nlist = [{place}]\n[log]\nlevel = "info,dim::shard=debug"\n')
         ours.restart()
         theirs.start_bridge()
-        deadline = time.monotonic() + 60
-        while log_of(ours).count(f'logged in user={theirs.id}') < 2:
-            assert time.monotonic() < deadline, log_of(ours)
-            time.sleep(0.2)
+        until_logged_in(ours, theirs, 1 if bridge else 2)
         with open(os.path.join(ours.root, 'station.id')) as f:
             own = f.read().strip()
+        if bridge:
+            theirs.learn(own)
+            theirs.stop_bridge()
+            theirs.restart()  # or it believes for minutes what it read before
+            theirs.start_bridge(bridge)
+            until_logged_in(ours, theirs, 2)
         asyncio.run(until_it_spreads(theirs, own))
         yield ours, theirs
+        assert ('neighbour reached' in log_of(ours)) == (bridge is None)
+        assert theirs.bridge.poll() is None, 'the bridge has ended'
     finally:
         theirs.finish()
         ours.finish()
@@ -134,7 +170,9 @@ async def write(sender, receiver, content, where):
     msg = sender.account.secret(receiver.account.id, content, visa=receiver.account.visa)
     await sender.send(msg)
     _, said = await sender.wait(lambda m, c: c and (c.get('origin') or {}).get('signature') == msg['signature'])
-    assert (said['text'], said.get('neighbor')) == ('Message redirected.', where)
+    # the latter is what the reference says when no session of its neighbour is there
+    assert said['text'] in ('Message redirected.', 'Message redirected via station bridge.')
+    assert said.get('neighbor') == where
     got, inner = await receiver.wait(lambda m, c: m.get('signature') == msg['signature'], timeout=30)
     assert inner == content
     return msg, got
@@ -152,11 +190,14 @@ async def test_users_of_both_write_to_each_other(neighbors):
     assert dids == [alice.station, bob.station]
     sent, got = await write(bob, alice, text('hello Alice'), alice.station)
     assert [t.get('did') for t in got['traces']] == [bob.station, alice.station]
-    more = [text(f'message {n}') for n in range(20)]
-    for content in more:
-        await write(bob, alice, content, alice.station)
-        await write(alice, bob, content, bob.station)
-    assert len(alice.copies(sent['signature'])) == 1
+    sent = [(alice, sent)]
+    for content in [text(f'message {n}') for n in range(20)]:
+        for sender, receiver in ((bob, alice), (alice, bob)):
+            message, _ = await write(sender, receiver, content, receiver.station)
+            sent.append((receiver, message))
+    for client in (alice, bob):
+        await client.ping()
+    assert [len(receiver.copies(message['signature'])) for receiver, message in sent] == [1] * 41
     await alice.close()
     await bob.close()
 

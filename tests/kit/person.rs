@@ -100,6 +100,10 @@ impl Person {
         self.account.id().as_str()
     }
 
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
     pub(crate) fn visa_signature(&self) -> &str {
         self.visa["signature"].as_str().unwrap()
     }

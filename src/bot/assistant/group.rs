@@ -12,6 +12,8 @@ use crate::proto::message::ReliableMessage;
 /// Commands that are kept for members who ask how the group came about; the first, which says who all
 /// the members are, stays.
 pub(super) const HISTORY_MAX: usize = 64;
+/// Bytes of them; the second oldest go first. One that does not fit beside the first is not kept.
+pub(super) const HISTORY_BYTES_MAX: usize = 256 << 10;
 
 /// What is known of a group.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -86,10 +88,14 @@ impl Group {
             self.history.clear();
         }
         if let (true, Ok(message)) = (message.is_plain(), json::parse(message.raw())) {
-            if self.history.len() >= HISTORY_MAX {
-                self.history.remove(1);
-            }
+            let bytes = |message: &Value| message.to_string().len();
             self.history.push(message);
+            let mut held: usize = self.history.iter().map(bytes).sum();
+            while self.history.len() > 1
+                && (self.history.len() > HISTORY_MAX || held > HISTORY_BYTES_MAX)
+            {
+                held -= bytes(&self.history.remove(1));
+            }
         }
     }
 
@@ -121,6 +127,7 @@ fn read_ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Id>, D::Er
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::directory::Names;
 
     fn user(n: u8) -> Id {
         Id::build(Some("user"), &crate::proto::address::Address::btc(0, &[n])).unwrap()
@@ -155,5 +162,31 @@ mod tests {
         assert_eq!(group.members, all(&[&owner, &admin]));
         let text = serde_json::to_string(&group).unwrap();
         assert_eq!(serde_json::from_str::<Group>(&text).unwrap(), group);
+    }
+    #[test]
+    fn what_a_history_takes_is_bounded_and_the_first_command_stays() {
+        let mut group = Group::default();
+        let invite = Change::Invite(Vec::new());
+        let (mut parser, mut names) = (json::Parser::new(), Names::default());
+        let mut keep = |group: &mut Group, n: usize, bytes: usize| {
+            let text = serde_json::json!({
+                "sender": user(1).as_str(), "receiver": "everyone@everywhere", "time": n,
+                "type": 137, "data": "x".repeat(bytes), "signature": "AAAA",
+            });
+            let raw = text.to_string().into();
+            group.remember(&ReliableMessage::parse(raw, &mut parser, &mut names).unwrap(), &invite);
+        };
+        for n in 0..4 {
+            keep(&mut group, n, HISTORY_BYTES_MAX / 3);
+        }
+        let times: Vec<u64> = group.history.iter().filter_map(|m| m["time"].as_u64()).collect();
+        assert_eq!(times, [0, 3]);
+        keep(&mut group, 4, HISTORY_BYTES_MAX);
+        assert_eq!(group.history.len(), 1, "too long for its place");
+        for n in 5..5 + 2 * HISTORY_MAX {
+            keep(&mut group, n, 1);
+        }
+        assert_eq!(group.history.len(), HISTORY_MAX);
+        assert_eq!(group.history[0]["time"], 0);
     }
 }
